@@ -1,0 +1,37 @@
+//! The error type of this crate's system calls.
+
+use std::io;
+
+/// What can go wrong when secret memory is created or mapped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `memfd_secret(2)` failed.
+    #[error("Secret memory could not be created with memfd_secret")]
+    Create(#[source] io::Error),
+    /// The one `ftruncate(2)` that sizes the file failed.
+    #[error("Secret memory of {size} bytes could not be sized")]
+    Resize {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A size or offset is zero or no multiple of 2 MiB.
+    #[error("Memory sizes and offsets must be multiples of 2 MiB and not 0, got {0:#x}")]
+    Unaligned(u64),
+    /// `mmap(2)` refused the address range or the file.
+    #[error("Memory of {size} bytes could not be mapped")]
+    Map {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// `madvise(2)` refused to keep the mapping out of forks and core dumps.
+    #[error("Memory could not be kept out of forked children and core dumps")]
+    Advise(#[source] io::Error),
+}
+
+/// Shorthand for this crate's results.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,29 @@
+//! `memfd_secret(2)` as a library: memory that is in no kernel mapping but the caller's own.
+//!
+//! Four small parts, none of which knows about KVM:
+//!
+//! - [`probe`]: can this kernel give secret memory at all, and if not, why;
+//! - [`memlock`]: `RLIMIT_MEMLOCK`, which secret pages are charged against, per user and at the
+//!   moment a page is first touched;
+//! - [`SecretFile`]: an anonymous file of secret pages, sized once;
+//! - [`Mapping`]: a shared mapping whose address, file offset and length agree modulo 2 MiB,
+//!   between two guard areas, and which neither `fork(2)` nor a core dump takes along.
+//!
+//! What this crate does not do: allocate small objects, populate pages ahead (`MADV_POPULATE_*`
+//! and `MAP_POPULATE` go through get_user_pages and fail on secret memory) or fall back to
+//! ordinary memory.
+
+mod error;
+mod file;
+mod mapping;
+pub mod memlock;
+mod probe;
+
+pub use error::{Error, Result};
+pub use file::SecretFile;
+pub use mapping::Mapping;
+pub use probe::{Unavailable, probe};
+
+/// Size and alignment of a PMD leaf on x86-64, in bytes. Mappings are congruent modulo this, so
+/// that a kernel that has 2M secret folios can use them for the process and for stage 2.
+pub const PMD_SIZE: u64 = 2 << 20;
