@@ -1,0 +1,118 @@
+//! Everything that keeps a VM from starting: one line that says what to do, exit code 3, nothing left behind.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Result, ensure};
+use secretvmm_tests::artifacts::{GUEST_BZIMAGE, GUEST_VMLINUX, artifact};
+use secretvmm_tests::guest::GuestBuilder;
+
+use crate::support::{Scratch, assert_preflight_refuses, assert_refused, head, on_clean_host, own_guest};
+
+#[test]
+fn kernel_missing() -> Result<()> {
+    refused(&GuestBuilder::new("/nonexistent/bzImage"), &["/nonexistent/bzImage", "No such file"])
+}
+
+#[test]
+fn kernel_is_a_folder() -> Result<()> {
+    refused(&GuestBuilder::new("/tmp"), &["/tmp"])
+}
+
+#[test]
+fn kernel_is_no_kernel() -> Result<()> {
+    let scratch = Scratch::new("no-kernel")?;
+    let text = scratch.file("text", &b"not a kernel\n".repeat(1000))?;
+    refused(&GuestBuilder::new(text), &["neither"])?;
+    let empty = scratch.file("empty", b"")?;
+    refused(&GuestBuilder::new(empty), &["empty"])
+}
+
+#[test]
+fn kernel_truncated() -> Result<()> {
+    let scratch = Scratch::new("truncated")?;
+    for (name, bytes) in [(GUEST_BZIMAGE, 100), (GUEST_BZIMAGE, 1 << 16), (GUEST_VMLINUX, 64), (GUEST_VMLINUX, 1 << 20)]
+    {
+        let image = scratch.file("image", &head(&artifact(name)?, bytes)?)?;
+        refused(&GuestBuilder::new(image), &["image"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn initrd_missing() -> Result<()> {
+    refused(&own_guest()?.initrd("/nonexistent/initrd".as_ref()), &["/nonexistent/initrd"])
+}
+
+#[test]
+fn initrd_larger_than_memory() -> Result<()> {
+    let scratch = Scratch::new("large-initrd")?;
+    let initrd = scratch.path("initrd");
+    File::create(&initrd)?.set_len(64 << 20)?;
+    refused(&own_guest()?.memory("64M").initrd(&initrd), &["initrd", "--mem"])
+}
+
+#[test]
+fn command_line_too_long() -> Result<()> {
+    refused(&own_guest()?.parameters(&"x".repeat(5000)), &["command line"])
+}
+
+#[test]
+fn memory_more_than_the_host_has() -> Result<()> {
+    refused(&own_guest()?.memory("512G"), &["memory", "--mem"])
+}
+
+#[test]
+fn memory_or_cpus_out_of_range_is_a_usage_error() -> Result<()> {
+    for size in ["0", "1M", "31M", "12Q", "-1", "99999999999G"] {
+        assert_refused(&own_guest()?.memory(size), 2, &["--mem"])?;
+    }
+    for count in [0, 33, u32::MAX] {
+        assert_refused(&own_guest()?.cpus(count), 2, &["--cpus"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn locked_memory_limit_too_low_and_fixed() -> Result<()> {
+    let wrapper = ["prlimit", "--memlock=1048576:1048576", "setpriv", "--bounding-set=-sys_resource"];
+    refused(&own_guest()?.under(wrapper), &["RLIMIT_MEMLOCK", "ulimit -l"])
+}
+
+#[test]
+fn locked_memory_limit_low_but_raisable_boots() -> Result<()> {
+    on_clean_host(|| {
+        let mut guest = own_guest()?.memory("512M").under(["prlimit", "--memlock=1048576:1048576"]).start()?;
+        guest.wait_for_shell()
+    })
+}
+
+#[test]
+fn kvm_missing() -> Result<()> {
+    let hide = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev && exec \"$0\" \"$@\""];
+    refused(&own_guest()?.under(hide), &["/dev/kvm"])
+}
+
+#[test]
+fn kvm_without_permission() -> Result<()> {
+    let scratch = Scratch::new("no-permission")?;
+    // Somebody without rights may not look into root's folders.
+    let kernel = scratch.path("bzImage");
+    fs::copy(artifact(GUEST_BZIMAGE)?, &kernel)?;
+    fs::set_permissions(&kernel, Permissions::from_mode(0o644))?;
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    refused(&GuestBuilder::new(kernel).under(nobody), &["/dev/kvm", "group"])
+}
+
+#[test]
+fn help_and_version_succeed() -> Result<()> {
+    for argument in ["--help", "--version"] {
+        let output = std::process::Command::new("secretvmm").arg(argument).output()?;
+        ensure!(output.status.success() && !output.stdout.is_empty(), "{argument}: {output:?}");
+    }
+    Ok(())
+}
+
+fn refused(builder: &GuestBuilder, says: &[&str]) -> Result<()> {
+    on_clean_host(|| assert_preflight_refuses(builder, says))
+}

@@ -1,0 +1,32 @@
+//! Debian's kernel without the series: what happens there, and that `secretvmm` says so instead of trying.
+
+use anyhow::{Result, ensure};
+use nix::errno::Errno;
+use secretvmm_tests::toy::{self, Backing, Outcome};
+
+use crate::support::{assert_preflight_refuses, on_clean_host, own_guest, power_off};
+
+#[test]
+fn toy_guest_on_secret_memory_fails_with_efault() -> Result<()> {
+    on_clean_host(|| {
+        ensure!(toy::run(Backing::Anonymous)? == Outcome::Halted, "The control did not run");
+        let outcome = toy::run(Backing::Secret)?;
+        ensure!(outcome == Outcome::Failed(Errno::EFAULT), "Got {outcome:?} instead of EFAULT");
+        Ok(())
+    })
+}
+
+#[test]
+fn secretvmm_without_the_series_refuses_and_names_the_way_out() -> Result<()> {
+    on_clean_host(|| assert_preflight_refuses(&own_guest()?, &["KVM_CAP_SECRETMEM", "--memory shared"]))
+}
+
+#[test]
+fn secretvmm_on_shared_memory_warns_and_boots() -> Result<()> {
+    on_clean_host(|| {
+        let mut guest = own_guest()?.memory("512M").shared_memory().start()?;
+        guest.wait_for_shell()?;
+        ensure!(guest.messages.text().contains("secretvmm: warning:"), "No warning: {}", guest.messages.text());
+        power_off(&mut guest)
+    })
+}

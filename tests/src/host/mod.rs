@@ -1,0 +1,6 @@
+//! What the nested host's kernel knows and says.
+
+pub mod fdinfo;
+pub mod kernel_log;
+pub mod page_tables;
+pub mod process;

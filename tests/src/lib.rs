@@ -1,0 +1,15 @@
+//! Harness for tests that run real guests on a real, nested host.
+//!
+//! Everything here runs *inside* the nested host that `cargo xtask host` boots, as root: [`guest`] starts `secretvmm`
+//! and talks to its serial console, [`host`] asks the host's kernel what it knows, and [`probes`] try to read guest
+//! memory from outside the guest. A test that expects a refusal runs the same probe against an ordinary guest first,
+//! where it must find the canary.
+
+pub mod artifacts;
+pub mod console;
+pub mod evidence;
+pub mod guest;
+pub mod host;
+pub mod probes;
+pub mod report;
+pub mod toy;

@@ -1,0 +1,151 @@
+//! Ways in which the host could read a guest's memory, each a file with one function.
+//!
+//! A probe reads the pages of a target and tallies what came back. It does not know whether the target is hidden: the
+//! caller runs it against an ordinary guest too, where [`Verdict::Hit`] is required, or its refusals prove nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::Result;
+use nix::errno::Errno;
+use secretvmm_canary::Seed;
+
+use crate::guest::{Canary, Guest};
+use crate::host::process::{MappedPage, resident_pages};
+
+mod kcore;
+mod proc_mem;
+mod process_vm;
+
+/// What a probe is pointed at.
+pub struct Target {
+    /// The VMM.
+    pub pid: u32,
+    /// Every page of guest RAM that is there (and some of the VMM's own).
+    pub pages: Vec<MappedPage>,
+    /// What the guest planted among them.
+    pub canary: Canary,
+}
+
+/// A way to read.
+pub struct Probe {
+    /// As people know it.
+    pub name: &'static str,
+    /// Tries to read every page of the target.
+    ///
+    /// # Errors
+    /// The probe itself could not work, so that its result would be invalid.
+    pub run: fn(&Target) -> Result<Tally>,
+}
+
+/// The probes of the demo; all need root.
+pub const PROBES: &[Probe] = &[
+    Probe { name: "process_vm_readv", run: process_vm::run },
+    Probe { name: "/proc/PID/mem", run: proc_mem::run },
+    Probe { name: "/proc/kcore", run: kcore::run },
+];
+
+/// What came back from all the reads of one probe.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    read: u64,
+    canaries: BTreeSet<u64>,
+    refused: BTreeMap<i32, u64>,
+}
+
+/// What a tally says of the guest's canaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// At least one canary was read.
+    Hit,
+    /// Every read was refused.
+    Refused,
+    /// Reads succeeded (some may have been refused), and none returned a canary.
+    Absent,
+}
+
+impl Target {
+    /// The guest's RAM as it is now.
+    ///
+    /// # Errors
+    /// The VMM is gone or we are not root.
+    pub fn of_guest(guest: &Guest, canary: Canary) -> Result<Self> {
+        Ok(Target { pid: guest.pid(), pages: resident_pages(guest.pid())?, canary })
+    }
+}
+
+impl Tally {
+    /// Counts a page that was read, and its canary if it carries one.
+    fn page(&mut self, seed: Seed, page: &[u8]) {
+        self.read += 1;
+        self.canaries.extend(seed.recognise(page).map(|found| found.index));
+    }
+
+    /// Counts a page that was refused.
+    fn refusal(&mut self, errno: Errno) {
+        *self.refused.entry(errno as i32).or_default() += 1;
+    }
+
+    /// A probe that read pages `0..count` and found a canary in each.
+    #[cfg(test)]
+    pub(crate) fn of_canaries(count: u64) -> Self {
+        Tally { read: count, canaries: (0..count).collect(), refused: BTreeMap::new() }
+    }
+
+    /// Different canary pages that were read.
+    pub fn canaries(&self) -> u64 {
+        self.canaries.len() as u64
+    }
+
+    /// What it comes to.
+    pub fn verdict(&self) -> Verdict {
+        match (self.canaries.is_empty(), self.read) {
+            (false, _) => Verdict::Hit,
+            (true, 0) => Verdict::Refused,
+            (true, _) => Verdict::Absent,
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.verdict() {
+            Verdict::Hit => write!(f, "FOUND {} canary pages in {} pages read", self.canaries(), self.read)?,
+            Verdict::Refused => f.write_str("refused")?,
+            Verdict::Absent => write!(f, "no canary in {} pages read", self.read)?,
+        }
+        for (&errno, count) in &self.refused {
+            write!(f, ", {count} x {:?}", Errno::from_raw(errno))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdict_one_canary_among_refusals_is_a_hit() {
+        let seed = Seed::new(9);
+        let mut tally = Tally::default();
+        tally.refusal(Errno::EIO);
+        tally.page(seed, &seed.page(4));
+        assert_eq!(tally.verdict(), Verdict::Hit);
+        assert_eq!(tally.to_string(), "FOUND 1 canary pages in 1 pages read, 1 x EIO");
+    }
+
+    #[test]
+    fn verdict_zeros_read_with_success_are_not_a_refusal() {
+        let mut tally = Tally::default();
+        tally.page(Seed::new(9), &[0; 4096]);
+        assert_eq!(tally.verdict(), Verdict::Absent);
+    }
+
+    #[test]
+    fn verdict_refusals_alone_are_a_refusal() {
+        let mut tally = Tally::default();
+        tally.refusal(Errno::EFAULT);
+        assert_eq!(tally.verdict(), Verdict::Refused);
+    }
+}
