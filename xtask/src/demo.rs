@@ -1,0 +1,70 @@
+//! `cargo xtask demo`: from nothing to the evidence.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::host::{self, Host, Job, MachineArgs};
+use crate::kernel::{self, SourceArgs};
+use crate::support::paths::Paths;
+use crate::support::process;
+use crate::{guest, nested, setup};
+
+/// Show the main job: packages, kernels, the nested host, and the evidence.
+///
+/// The first run installs Debian packages and builds two kernels; later ones
+/// start in seconds. Exits with 0 only if the secret guest's memory could not be
+/// read and the ordinary guest's could.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
+    setup::run(&setup::Args {})?;
+    let source = args.source.kernel_source.as_deref();
+    kernel::ensure(paths, kernel::Config::Lab, false, source)?;
+    guest::ensure(paths, source)?;
+    build_release(paths)?;
+
+    let evidence = paths.target.join("release/evidence");
+    let outcome = host::run_job(
+        paths,
+        &Job {
+            host: Host::Lab,
+            unpatched: false,
+            machine: args.machine.clone(),
+            source: args.source.clone(),
+            command: vec![evidence.into(), "demo".into()],
+            timeout: None,
+            verbose: false,
+            copy: None,
+        },
+    )?;
+    let reports = nested::log::reports(&outcome.log);
+    if !reports.is_empty() {
+        eprintln!("xtask: error: the host kernel complained, see {}:\n{}", outcome.log.display(), reports.join("\n"));
+        return Ok(outcome.code.max(1));
+    }
+    Ok(outcome.code)
+}
+
+/// Builds every program of the workspace that runs on the nested host.
+pub(crate) fn build_release(paths: &Paths) -> Result<()> {
+    let mut cargo = cargo(paths);
+    cargo.args(["build", "--release", "--workspace", "--exclude", "xtask", "--bins"]).stdout(std::io::stderr());
+    process::passed_through(&mut cargo).context("Cannot build the workspace")
+}
+
+/// Cargo in the repository.
+pub(crate) fn cargo(paths: &Paths) -> Command {
+    let program: OsString = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(program);
+    cargo.current_dir(&paths.repo);
+    cargo
+}

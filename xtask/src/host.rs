@@ -1,0 +1,206 @@
+//! `cargo xtask host`: a command on the nested host.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::kernel::{self, SourceArgs};
+use crate::linux::stock::{self, Flavour};
+use crate::nested::{self, Capture, Outcome, Spec};
+use crate::support::paths::Paths;
+
+/// Run a command as root on the nested host.
+///
+/// Boots the patched kernel in QEMU (emulated SVM; real nesting where this
+/// machine's KVM offers it), with this machine's files at their own paths: they
+/// can be read, and changes are gone in the end. The command starts in the
+/// current folder with the current environment; target/release and target/debug
+/// are first in PATH. Its output and exit code come back as they are. On a
+/// terminal it gets a terminal; Ctrl-] ends the nested host.
+///
+/// Exit codes: the command's; 128 + N if signal N ended it; 124 after
+/// --timeout; 125 if the nested host itself died (the end of its kernel log is
+/// shown).
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// The kernel to boot.
+    #[arg(long, value_enum, default_value_t = Host::Lab)]
+    config: Host,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Boot the kernel without the series (lab and shipped).
+    #[arg(long)]
+    unpatched: bool,
+    /// End the nested host after so many seconds [default: never].
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Say what is done, how long the boot took, and where the kernel log is.
+    #[arg(long, short)]
+    verbose: bool,
+    /// What to run [default: a shell].
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// The machine that the nested host is.
+#[derive(clap::Args, Clone)]
+pub(crate) struct MachineArgs {
+    /// Its memory, taken from this machine as it is used.
+    #[arg(long, default_value = "6G", value_parser = parse_memory)]
+    mem: String,
+    /// Its CPUs [default: 2, with --icount 1].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32))]
+    smp: Option<u32>,
+    /// Words to add to its kernel command line.
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// Count instructions as time: the same run gives the same figures.
+    #[arg(long)]
+    icount: bool,
+}
+
+impl Default for MachineArgs {
+    fn default() -> Self {
+        Self { mem: "6G".into(), smp: None, append: String::new(), icount: false }
+    }
+}
+
+/// Kernels of the nested host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Host {
+    /// Patched; everything a prober could use.
+    Lab,
+    /// Patched; what an operator runs.
+    Shipped,
+    /// Debian's own kernel, as it is.
+    Stock,
+}
+
+impl Host {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lab => kernel::Config::Lab.name(),
+            Self::Shipped => kernel::Config::Shipped.name(),
+            Self::Stock => "stock",
+        }
+    }
+}
+
+/// What to run where.
+pub(crate) struct Job {
+    pub(crate) host: Host,
+    pub(crate) unpatched: bool,
+    pub(crate) machine: MachineArgs,
+    pub(crate) source: SourceArgs,
+    pub(crate) command: Vec<OsString>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) verbose: bool,
+    /// Keeps a copy of the command's standard output.
+    pub(crate) copy: Option<Capture>,
+}
+
+pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
+    let command = if args.command.is_empty() { shell() } else { args.command.clone() };
+    let outcome = run_job(
+        paths,
+        &Job {
+            host: args.config,
+            unpatched: args.unpatched,
+            machine: args.machine.clone(),
+            source: args.source.clone(),
+            command,
+            timeout: args.timeout.map(Duration::from_secs),
+            verbose: args.verbose,
+            copy: None,
+        },
+    )?;
+    let reports = nested::log::reports(&outcome.log);
+    if !reports.is_empty() {
+        eprintln!("xtask: warning: the host kernel complained, see {}:\n{}", outcome.log.display(), reports.join("\n"));
+    }
+    Ok(outcome.code)
+}
+
+/// Builds or fetches the kernel if needed, boots it, runs the command.
+pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
+    let cpus = match (job.machine.icount, job.machine.smp) {
+        (true, Some(2..)) => bail!("Counting instructions works with one CPU; leave --smp out"),
+        (true, _) => 1,
+        (false, smp) => smp.unwrap_or(2),
+    };
+    let (kernel, modules) = kernel_of(paths, job)?;
+    nested::run(
+        paths,
+        &Spec {
+            kernel,
+            modules,
+            memory: job.machine.mem.clone(),
+            cpus,
+            append: job.machine.append.clone(),
+            icount: job.machine.icount,
+            command: job.command.clone(),
+            environment: environment(paths, job.host)?,
+            timeout: job.timeout,
+            verbose: job.verbose,
+            copy: job.copy.clone(),
+        },
+    )
+}
+
+fn kernel_of(paths: &Paths, job: &Job) -> Result<(PathBuf, Option<PathBuf>)> {
+    let config = match job.host {
+        Host::Lab => kernel::Config::Lab,
+        Host::Shipped => kernel::Config::Shipped,
+        Host::Stock => {
+            let dir = stock::ensure(paths, Flavour::Full)?;
+            return Ok((dir.join("vmlinuz"), Some(dir)));
+        }
+    };
+    let dir = kernel::ensure(paths, config, job.unpatched, job.source.kernel_source.as_deref())?;
+    Ok((dir.join("bzImage"), None))
+}
+
+/// What the command finds set: our programs first in PATH, and where the built
+/// kernels are.
+fn environment(paths: &Paths, host: Host) -> Result<Vec<(OsString, OsString)>> {
+    let before = env::var_os("PATH").unwrap_or_default();
+    let ours = ["release", "debug"].map(|profile| paths.target.join(profile));
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from);
+    let missing = system.into_iter().filter(|dir| !env::split_paths(&before).any(|have| have == *dir));
+    let path = env::join_paths(ours.into_iter().chain(env::split_paths(&before)).chain(missing))
+        .context("The build folder's path cannot be put into PATH")?;
+    Ok(vec![
+        ("PATH".into(), path),
+        ("SECRETVMM_ARTIFACTS".into(), paths.artifacts().into()),
+        ("SECRETVMM_HOST_CONFIG".into(), host.name().into()),
+    ])
+}
+
+fn shell() -> Vec<OsString> {
+    vec![env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())]
+}
+
+/// QEMU's sizes: a number with M or G.
+fn parse_memory(text: &str) -> Result<String, String> {
+    let valid = text.strip_suffix(['M', 'G']).and_then(|number| number.parse::<u32>().ok()).is_some_and(|n| n > 0);
+    if valid { Ok(text.to_owned()) } else { Err("must be a number with M or G, such as 6G".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parse_memory_wants_a_number_and_a_unit() {
+        assert!(parse_memory("6G").is_ok() && parse_memory("512M").is_ok());
+        for bad in ["", "G", "0G", "6", "-1G", "6T", "6G,maxmem=8G"] {
+            assert!(parse_memory(bad).is_err(), "{bad}");
+        }
+    }
+}

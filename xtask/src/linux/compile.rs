@@ -1,0 +1,123 @@
+//! Building one kernel from a tree and configuration options.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use super::kconfig::Options;
+use super::source::Tree;
+use crate::support::cache::{self, Draft};
+use crate::support::paths::create_dir;
+use crate::support::process;
+use crate::support::progress::Progress;
+
+/// What to build, and where its parts go.
+pub(crate) struct Kernel<'a> {
+    /// For people: `host kernel (lab)`.
+    pub(crate) title: String,
+    /// Ends the release that `uname -r` shows: `-lab`.
+    pub(crate) suffix: String,
+    pub(crate) tree: &'a Tree,
+    pub(crate) options: &'a Options,
+    /// Objects, kept for the next build.
+    pub(crate) objects: PathBuf,
+    pub(crate) log: PathBuf,
+}
+
+impl Kernel<'_> {
+    /// Configures, checks the configuration, compiles, and publishes `bzImage`,
+    /// `vmlinux`, `config` and `System.map` as the cache entry `entry`.
+    pub(crate) fn build(&self, entry: &Path) -> Result<()> {
+        let draft = Draft::new(entry)?;
+        create_dir(&self.objects)?;
+        cache::remove(&self.log)?;
+        let mut progress = Progress::start(&self.title);
+        match self.configure(&mut progress).and_then(|()| self.compile(&mut progress)) {
+            Ok(objects) => progress.finish(&format!("{objects} objects")),
+            Err(error) => {
+                progress.abandon();
+                return Err(error.context(format!("Cannot build the {}", self.title)));
+            }
+        }
+        for (from, to) in [
+            ("arch/x86/boot/bzImage", "bzImage"),
+            ("vmlinux", "vmlinux"),
+            (".config", "config"),
+            ("System.map", "System.map"),
+        ] {
+            let from = self.objects.join(from);
+            fs::copy(&from, draft.path().join(to)).with_context(|| format!("Cannot copy {}", from.display()))?;
+        }
+        draft.publish()
+    }
+
+    fn configure(&self, progress: &mut Progress) -> Result<()> {
+        let wanted = self.objects.join("wanted.config");
+        fs::write(&wanted, self.options.to_text()).with_context(|| format!("Cannot write {}", wanted.display()))?;
+        let mut make = self.make();
+        make.arg("allnoconfig").env("KCONFIG_ALLCONFIG", &wanted);
+        process::logged(&mut make, &self.log, progress, |_| false, "objects")?;
+
+        let path = self.objects.join(".config");
+        let config = fs::read_to_string(&path).with_context(|| format!("Cannot read {}", path.display()))?;
+        let missing = self.options.missing_in(&config);
+        if !missing.is_empty() {
+            bail!("Kconfig did not take: {}. A dependency is missing in the fragments", missing.join(", "));
+        }
+        Ok(())
+    }
+
+    fn compile(&self, progress: &mut Progress) -> Result<u64> {
+        let jobs = thread::available_parallelism().map_or(1, usize::from);
+        let mut make = self.make();
+        make.arg(format!("-j{jobs}")).args(["bzImage", "vmlinux"]);
+        process::logged(&mut make, &self.log, progress, is_object, "objects")
+    }
+
+    /// `make` in the object folder. Who builds where and when must not show in
+    /// the result.
+    fn make(&self) -> Command {
+        let mut command = Command::new("nice");
+        command.args(["-n", "5", "make", "--no-print-directory", "-C"]).arg(&self.tree.dir);
+        command.arg(format!("O={}", self.objects.display())).arg(format!("LOCALVERSION={}", self.suffix));
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("MAKE")
+                || text.starts_with("KBUILD_")
+                || text.starts_with("KCONFIG_")
+                || text == "MFLAGS"
+            {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .env("LC_ALL", "C")
+            .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 2026")
+            .env("KBUILD_BUILD_USER", "secretvmm")
+            .env("KBUILD_BUILD_HOST", "xtask")
+            .env("KBUILD_BUILD_VERSION", "1");
+        command
+    }
+}
+
+/// Whether a line of kbuild's short output stands for an object made.
+fn is_object(line: &str) -> bool {
+    line.starts_with("  ") && line.trim_end().ends_with(".o")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_object_counts_kbuild_lines_only() {
+        assert!(is_object("  CC      mm/secretmem.o\n"));
+        assert!(is_object("  AS      arch/x86/entry/entry_64.o\n"));
+        assert!(!is_object("  GEN     include/generated/utsrelease.h\n"));
+        assert!(!is_object("mm/secretmem.o: warning: x.o\n"));
+    }
+}

@@ -1,0 +1,7 @@
+//! Linux kernels: where their source is, how they are configured and built.
+
+pub(crate) mod compile;
+pub(crate) mod kconfig;
+pub(crate) mod series;
+pub(crate) mod source;
+pub(crate) mod stock;

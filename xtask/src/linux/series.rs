@@ -1,0 +1,125 @@
+//! The patch series of a kernel version: kernel-patches/<version>/series.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::support::key::Key;
+
+/// Patches in the order in which they apply.
+pub(crate) struct Series {
+    version: String,
+    patches: Vec<PathBuf>,
+}
+
+impl Series {
+    /// Reads the series for `version` ("6.12").
+    pub(crate) fn read(repo: &Path, version: &str) -> Result<Self> {
+        let dir = repo.join("kernel-patches").join(version);
+        let list = dir.join("series");
+        let text = fs::read_to_string(&list)
+            .with_context(|| format!("No patches for Linux {version}: cannot read {}", list.display()))?;
+        let patches: Vec<PathBuf> = names(&text).map(|name| dir.join(name)).collect();
+        if patches.is_empty() {
+            bail!("No patches for Linux {version}: {} names none", list.display());
+        }
+        if let Some(absent) = patches.iter().find(|patch| !patch.is_file()) {
+            bail!("{} names {}, which is not there", list.display(), absent.display());
+        }
+        Ok(Self { version: version.to_owned(), patches })
+    }
+
+    /// A hash over names, order and contents.
+    pub(crate) fn key(&self) -> Result<String> {
+        let mut key = Key::new("series 1");
+        for patch in &self.patches {
+            key = key.with_file(&file_name(patch), patch)?;
+        }
+        Ok(key.finish())
+    }
+
+    /// Applies every patch to `tree` without fuzz. `patch` writes a new file and
+    /// renames it, so files shared with another tree by hard links stay whole.
+    pub(crate) fn apply(&self, tree: &Path) -> Result<()> {
+        self.patches.iter().try_for_each(|patch| self.apply_one(patch, tree))
+    }
+
+    fn apply_one(&self, patch: &Path, tree: &Path) -> Result<()> {
+        let output = Command::new("patch")
+            .args([
+                "-p1",
+                "-F0",
+                "--forward",
+                "--batch",
+                "--silent",
+                "--no-backup-if-mismatch",
+                "--reject-file=-",
+                "-i",
+            ])
+            .arg(patch)
+            .current_dir(tree)
+            .stdin(Stdio::null())
+            .output()
+            .context("Cannot run patch; cargo xtask setup installs it")?;
+        if !output.status.success() {
+            bail!(
+                "{} does not apply to Linux {}:\n{}",
+                file_name(patch),
+                self.version,
+                String::from_utf8_lossy(&output.stdout).trim()
+            );
+        }
+        Ok(())
+    }
+
+    /// The files the series changes, relative to the tree.
+    pub(crate) fn touched(&self) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        for patch in &self.patches {
+            let text = fs::read(patch).with_context(|| format!("Cannot read {}", patch.display()))?;
+            files.extend(touched_by(&String::from_utf8_lossy(&text)));
+        }
+        files.sort();
+        files.dedup();
+        Ok(files)
+    }
+}
+
+/// The patch names in a series file: one a line, `#` starts a comment.
+fn names(series: &str) -> impl Iterator<Item = &str> {
+    series.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|name| !name.is_empty())
+}
+
+/// The files in a patch's `---`/`+++` lines, without their first component.
+fn touched_by(patch: &str) -> Vec<String> {
+    patch
+        .lines()
+        .filter_map(|line| line.strip_prefix("+++ ").or_else(|| line.strip_prefix("--- ")))
+        .filter_map(|path| path.split('\t').next())
+        .filter(|path| path.starts_with("a/") || path.starts_with("b/"))
+        .map(|path| path[2..].to_owned())
+        .collect()
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_skips_comments_and_blank_lines() {
+        let series = "# order matters\n0001-a.patch\n\n  0002-b.patch # why\n";
+        assert_eq!(names(series).collect::<Vec<_>>(), ["0001-a.patch", "0002-b.patch"]);
+    }
+
+    #[test]
+    fn touched_by_reads_both_sides_and_no_dev_null() {
+        let patch = "--- a/mm/x.c\t2026\n+++ b/mm/x.c\n@@ -1 +1 @@\n--- /dev/null\n+++ b/mm/new.c\n---\n file | 2\n";
+        assert_eq!(touched_by(patch), ["mm/x.c", "mm/x.c", "mm/new.c"]);
+    }
+}

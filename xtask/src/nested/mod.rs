@@ -1,0 +1,113 @@
+//! The nested host: a machine in QEMU that sees this machine's files and runs
+//! one command as root, whose output and exit code come back as they are.
+//!
+//! ```text
+//!  xtask host ── frames over a virtio-serial port ── xtask (first process inside) ── COMMAND
+//!      │                                                 ▲
+//!      └─ QEMU: kernel + initramfs ── /init: 9p, overlay ┘
+//! ```
+//!
+//! One port carries everything both ways (`channel`), so that output, its end
+//! and the exit code arrive in order and nothing is lost when QEMU is ended.
+
+pub(crate) mod channel;
+mod initramfs;
+pub(crate) mod inside;
+pub(crate) mod log;
+mod pty;
+mod qemu;
+mod session;
+mod terminal;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub(crate) use session::run;
+
+/// The hidden command by which xtask runs as the first process inside.
+pub(crate) const INSIDE: &str = "__inside";
+
+/// What to boot and to run.
+pub(crate) struct Spec {
+    pub(crate) kernel: PathBuf,
+    /// A folder with the modules to load and their `order`, for kernels that
+    /// have them.
+    pub(crate) modules: Option<PathBuf>,
+    /// QEMU's `-m`.
+    pub(crate) memory: String,
+    pub(crate) cpus: u32,
+    /// Added to the kernel command line.
+    pub(crate) append: String,
+    /// Time is a count of instructions (one CPU).
+    pub(crate) icount: bool,
+    /// The command and its arguments; never empty.
+    pub(crate) command: Vec<OsString>,
+    /// Set for the command, on top of this process's environment.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Ends the host after this time.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) verbose: bool,
+    /// Keeps a copy of the command's standard output.
+    pub(crate) copy: Option<Capture>,
+}
+
+/// A command's standard output, while it is also passed on.
+#[derive(Clone, Default)]
+pub(crate) struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Capture {
+    fn add(&self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+    }
+
+    /// What has come until now.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The command's exit code; 128 + N if signal N ended it.
+    pub(crate) code: u8,
+    /// The nested host's kernel log.
+    pub(crate) log: PathBuf,
+}
+
+/// The nested host failed, not the command in it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// QEMU ended before the command did: `String` says how, and quotes logs.
+    Died(String),
+    /// The time given with `--timeout` is over.
+    Timeout(Duration),
+    /// This process was told to stop by a signal.
+    Interrupted(i32),
+}
+
+impl Failure {
+    /// What `cargo xtask host` exits with, told apart from usual exit codes.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Timeout(_) => 124,
+            Self::Died(_) => 125,
+            Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Died(how) => write!(f, "The nested host died before the command ended: {how}"),
+            Self::Timeout(limit) => write!(f, "The command did not end within {} s", limit.as_secs()),
+            Self::Interrupted(signal) => write!(f, "Ended by signal {signal}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,106 @@
+//! The machine that QEMU is asked for.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Spec, inside};
+
+/// Always on the kernel command line. A panic ends QEMU (it resets, see
+/// `-no-reboot`); an oops does not, so that tests can read about it.
+const COMMAND_LINE: &str = "console=ttyS0 panic=-1 no_timer_check tsc=reliable random.trust_cpu=on";
+
+/// Files of one run.
+pub(super) struct Files<'a> {
+    pub(super) initramfs: &'a Path,
+    /// Where the kernel's serial console goes.
+    pub(super) log: &'a Path,
+    /// The channel's end for QEMU, inheritable.
+    pub(super) channel: RawFd,
+}
+
+/// The QEMU command for `spec`.
+pub(super) fn command(spec: &Spec, files: &Files<'_>) -> Command {
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
+    qemu.args(accelerator(spec.icount, kvm_nests(Path::new("/"))));
+    qemu.args(["-m", &spec.memory, "-smp", &spec.cpus.to_string()]);
+    qemu.arg("-kernel").arg(&spec.kernel).arg("-initrd").arg(files.initramfs);
+    qemu.args(["-append", format!("{COMMAND_LINE} {}", spec.append).trim_end()]);
+
+    qemu.arg("-chardev").arg(joined("file,id=log,path=", files.log)).args(["-serial", "chardev:log"]);
+    qemu.args(["-device", "virtio-serial-pci", "-chardev", &format!("socket,id=channel,fd={}", files.channel)]);
+    qemu.args(["-device", &format!("virtserialport,chardev=channel,name={}", inside::PORT)]);
+    qemu.args(["-fsdev", "local,id=machine,path=/,security_model=none,multidevs=remap,readonly=on"]);
+    qemu.args(["-device", "virtio-9p-pci,fsdev=machine,mount_tag=machine"]);
+    qemu.args(["-object", "rng-random,id=entropy,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=entropy"]);
+    qemu
+}
+
+/// Emulated SVM, unless this machine's KVM really nests. Counting instructions
+/// needs emulation.
+fn accelerator(icount: bool, kvm: bool) -> &'static [&'static str] {
+    match (icount, kvm) {
+        (true, _) => {
+            &["-accel", "tcg,thread=single", "-cpu", "max", "-icount", "shift=1,sleep=off", "-rtc", "clock=vm"]
+        }
+        (false, true) => &["-accel", "kvm", "-cpu", "host"],
+        (false, false) => &["-accel", "tcg,thread=multi", "-cpu", "max"],
+    }
+}
+
+/// Whether a hardware KVM module says that it nests. A /dev/kvm alone proves
+/// nothing: a paravirtual one emulates guests and would pass tests falsely.
+fn kvm_nests(root: &Path) -> bool {
+    let nested = |module: &str| {
+        let path = root.join(format!("sys/module/{module}/parameters/nested"));
+        fs::read_to_string(path).is_ok_and(|value| matches!(value.trim(), "Y" | "1"))
+    };
+    let usable = fs::File::options().read(true).write(true).open(root.join("dev/kvm")).is_ok();
+    usable && (nested("kvm_intel") || nested("kvm_amd"))
+}
+
+/// A path in a QEMU option: commas are doubled there.
+fn joined(option: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(option);
+    text.push(path.to_string_lossy().replace(',', ",,"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::support::{cache, paths::create_dir};
+
+    #[test]
+    fn accelerator_icount_never_takes_kvm() {
+        assert!(accelerator(true, true).contains(&"tcg,thread=single"));
+        assert!(accelerator(false, true).contains(&"kvm"));
+        assert!(accelerator(false, false).contains(&"tcg,thread=multi"));
+    }
+
+    #[test]
+    fn kvm_nests_needs_a_hardware_module_that_says_so() {
+        let root = std::env::temp_dir().join(format!("xtask-kvm-{}", std::process::id()));
+        let parameters = root.join("sys/module/kvm_amd/parameters");
+        create_dir(&root.join("dev")).unwrap();
+        create_dir(&parameters).unwrap();
+        fs::write(root.join("dev/kvm"), "").unwrap();
+        assert!(!kvm_nests(&root), "a /dev/kvm alone");
+        fs::write(parameters.join("nested"), "0\n").unwrap();
+        assert!(!kvm_nests(&root));
+        fs::write(parameters.join("nested"), "1\n").unwrap();
+        assert!(kvm_nests(&root));
+        cache::remove(&root.join("dev/kvm")).unwrap();
+        assert!(!kvm_nests(&root), "no /dev/kvm");
+        cache::remove(&root).unwrap();
+    }
+
+    #[test]
+    fn joined_doubles_commas() {
+        assert_eq!(joined("file,path=", Path::new("/a,b")), "file,path=/a,,b");
+    }
+}

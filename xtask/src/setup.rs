@@ -1,0 +1,133 @@
+//! `cargo xtask setup`: the Debian packages that everything else needs.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
+
+use crate::linux::source;
+use crate::support::process;
+
+/// What is needed, and what for.
+const PACKAGES: [&str; 20] = [
+    // The kernels: compiler and Kconfig, what kbuild calls, the source itself.
+    "gcc",
+    "libc6-dev",
+    "make",
+    "flex",
+    "bison",
+    "libelf-dev",
+    "libssl-dev",
+    "bc",
+    "perl",
+    "python3",
+    "cpio",
+    "kmod",
+    "gzip",
+    "xz-utils",
+    "zstd",
+    "patch",
+    source::PACKAGE,
+    // The nested host and the guest's root file system.
+    "qemu-system-x86",
+    "seabios",
+    "busybox-static",
+];
+
+/// Check for the Debian packages needed, and install those that are missing.
+///
+/// Installs as root, or with sudo where it asks for no password. Otherwise the
+/// one line to run is printed, and nothing is changed.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_args: &Args) -> Result<()> {
+    let missing = missing()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install(&missing)
+}
+
+fn missing() -> Result<Vec<&'static str>> {
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
+        .args(PACKAGES)
+        .stdin(Stdio::null())
+        // Packages it has never heard of are named there; they are missing.
+        .stderr(Stdio::null())
+        .output()
+        .context("Cannot run dpkg-query: this needs Debian 12, or install what setup lists by hand")?;
+    Ok(absent(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The packages that dpkg-query's lines do not show as installed.
+fn absent(listing: &str) -> Vec<&'static str> {
+    let installed: HashSet<&str> = listing.lines().filter_map(|line| line.trim().strip_suffix(" installed")).collect();
+    PACKAGES.into_iter().filter(|package| !installed.contains(package)).collect()
+}
+
+fn install(missing: &[&str]) -> Result<()> {
+    eprintln!("Installing {}", missing.join(" "));
+    refresh_package_lists()?;
+    let mut arguments = vec!["install", "-y", "--no-install-recommends"];
+    arguments.extend(missing);
+    apt_get(&arguments)
+}
+
+/// `apt-get update`, as root or through sudo.
+pub(crate) fn refresh_package_lists() -> Result<()> {
+    apt_get(&["update", "-q"])
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let mut command = if geteuid().is_root() {
+        Command::new("env")
+    } else if sudo_works() {
+        let mut command = Command::new("sudo");
+        command.args(["-n", "env"]);
+        command
+    } else {
+        bail!("Debian packages need root to install. Run this line, then try again:\n  {}", by_hand()?);
+    };
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+    // apt's own progress goes to stderr: stdout carries results only.
+    command.stdin(Stdio::null()).stdout(std::io::stderr());
+    process::passed_through(&mut command).with_context(|| format!("Cannot run apt-get {}", arguments.join(" ")))
+}
+
+/// The line for somebody who may become root.
+fn by_hand() -> Result<String> {
+    let missing = missing()?;
+    if missing.is_empty() {
+        return Ok("sudo apt-get update".into());
+    }
+    Ok(format!("sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends {}'", missing.join(" ")))
+}
+
+fn sudo_works() -> bool {
+    let found = ["/usr/bin/sudo", "/bin/sudo"].iter().any(|path| Path::new(path).exists());
+    found
+        && Command::new("sudo")
+            .args(["-n", "true"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_counts_only_installed_packages() {
+        let mut listing: String = PACKAGES.iter().map(|package| format!("{package} installed\n")).collect();
+        assert!(absent(&listing).is_empty());
+        listing = listing.replace("bison installed", "bison config-files").replace("bc installed\n", "");
+        assert_eq!(absent(&listing), ["bison", "bc"]);
+    }
+}

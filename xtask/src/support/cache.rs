@@ -1,0 +1,162 @@
+//! The cache on disk: locks between several xtasks, entries that appear whole
+//! or not at all, links to the newest.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::paths::create_dir;
+
+/// Held while a shared part of the cache is being changed.
+pub(crate) struct Lock(#[allow(dead_code)] Flock<File>);
+
+/// Takes the lock `name`, waiting for other xtasks.
+pub(crate) fn lock(cache: &Path, name: &str) -> Result<Lock> {
+    let dir = cache.join("locks");
+    create_dir(&dir)?;
+    let path = dir.join(name);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("Cannot open {}", path.display()))?;
+    let failed = |errno: Errno| anyhow!(errno).context(format!("Cannot lock {}", path.display()));
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Lock(lock)),
+        Err((file, Errno::EWOULDBLOCK)) => {
+            eprintln!("Waiting for another xtask (it holds {})", path.display());
+            Flock::lock(file, FlockArg::LockExclusive).map(Lock).map_err(|(_, errno)| failed(errno))
+        }
+        Err((_, errno)) => Err(failed(errno)),
+    }
+}
+
+/// A folder to build an entry in. It is thrown away unless published.
+pub(crate) struct Draft {
+    dir: PathBuf,
+    entry: PathBuf,
+}
+
+impl Draft {
+    pub(crate) fn new(entry: &Path) -> Result<Self> {
+        let mut name = entry.file_name().context("A cache entry needs a name")?.to_owned();
+        name.push(format!(".draft-{}", process::id()));
+        let dir = entry.with_file_name(name);
+        remove(&dir)?;
+        create_dir(&dir)?;
+        Ok(Self { dir, entry: entry.to_path_buf() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes the draft the entry, in one rename.
+    pub(crate) fn publish(self) -> Result<()> {
+        remove(&self.entry)?;
+        fs::rename(&self.dir, &self.entry).with_context(|| format!("Cannot create {}", self.entry.display()))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After publish() there is nothing left; else a later draft cleans up.
+        let _ = remove(&self.dir);
+    }
+}
+
+/// Removes a file, link or folder if it is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Err(_) => return Ok(()),
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    };
+    result.with_context(|| format!("Cannot remove {}", path.display()))
+}
+
+/// Points `link` at `target`, replacing an older link in one step.
+pub(crate) fn link(target: &Path, link: &Path) -> Result<()> {
+    if let Some(dir) = link.parent() {
+        create_dir(dir)?;
+    }
+    if fs::symlink_metadata(link).is_ok_and(|meta| meta.is_dir()) {
+        remove(link)?;
+    }
+    let fresh = link.with_extension(format!("new-{}", process::id()));
+    remove(&fresh)?;
+    symlink(target, &fresh)
+        .and_then(|()| fs::rename(&fresh, link))
+        .with_context(|| format!("Cannot create the link {}", link.display()))
+}
+
+/// Keeps the `keep` entries of `dir` that were used last.
+pub(crate) fn prune(dir: &Path, keep: usize) -> Result<()> {
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    let mut found: Vec<(SystemTime, PathBuf)> =
+        entries.flatten().filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
+    found.sort();
+    let old = found.len().saturating_sub(keep);
+    found[..old].iter().try_for_each(|(_, path)| remove(path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("xtask-cache-{name}-{}", process::id()));
+        remove(&dir).unwrap();
+        create_dir(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn draft_dropped_leaves_nothing_and_published_is_whole() {
+        let dir = scratch("draft");
+        let entry = dir.join("lab-1");
+        drop(Draft::new(&entry).unwrap());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+
+        let draft = Draft::new(&entry).unwrap();
+        fs::write(draft.path().join("bzImage"), "x").unwrap();
+        draft.publish().unwrap();
+        assert_eq!(fs::read(entry.join("bzImage")).unwrap(), b"x");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        remove(&dir).unwrap();
+    }
+
+    #[test]
+    fn link_replaces_links_and_old_folders() {
+        let dir = scratch("link");
+        let at = dir.join("a/host-lab");
+        create_dir(&at).unwrap();
+        link(Path::new("/one"), &at).unwrap();
+        link(Path::new("/two"), &at).unwrap();
+        assert_eq!(fs::read_link(&at).unwrap(), Path::new("/two"));
+        remove(&dir).unwrap();
+    }
+
+    #[test]
+    fn prune_keeps_what_was_used_last() {
+        let dir = scratch("prune");
+        for (name, used) in [("a", 2), ("b", 1), ("c", 3)] {
+            create_dir(&dir.join(name)).unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(used);
+            File::open(dir.join(name)).unwrap().set_modified(time).unwrap();
+        }
+        prune(&dir, 2).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a", "c"]);
+        remove(&dir).unwrap();
+    }
+}

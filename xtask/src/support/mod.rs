@@ -1,0 +1,7 @@
+//! What every command needs: paths, the cache, child processes, progress.
+
+pub(crate) mod cache;
+pub(crate) mod key;
+pub(crate) mod paths;
+pub(crate) mod process;
+pub(crate) mod progress;

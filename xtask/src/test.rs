@@ -1,0 +1,284 @@
+//! `cargo xtask test`: unit tests, then the suites on each nested host.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::demo::{build_release, cargo};
+use crate::host::{self, Host, Job, MachineArgs};
+use crate::kernel::{self, SourceArgs};
+use crate::linux::stock::{self, Flavour};
+use crate::nested::Capture;
+use crate::support::paths::Paths;
+use crate::support::process;
+use crate::support::progress::duration;
+use crate::{guest, nested, setup};
+
+/// Suites on nested hosts: a module of tests/nested each.
+const SUITES: [Host; 3] = [Host::Lab, Host::Stock, Host::Shipped];
+
+/// No suite takes so long; one that does hangs.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// Run the unit tests, then the suites on the nested hosts: lab, stock, shipped.
+///
+/// Prints a line for each suite in the end. A host kernel that reports an oops,
+/// a WARN, lockdep or KASAN fails its suite.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Run only tests whose name contains this (nested ones begin with lab::,
+    /// stock:: or shipped::).
+    filter: Option<String>,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
+    setup::run(&setup::Args {})?;
+    let begun = Instant::now();
+    let mut results = Vec::new();
+    if !args.filter.as_deref().is_some_and(is_nested) {
+        results.push(unit_tests(paths, args)?);
+    }
+    if results.iter().all(Suite::passed) {
+        results.extend(nested_suites(paths, args)?);
+    } else {
+        results.extend(SUITES.map(|host| Suite::not_run(host.name(), "the unit tests failed")));
+    }
+    Ok(summary(&results, begun.elapsed()))
+}
+
+/// One suite's result.
+#[derive(Debug, Default)]
+struct Suite {
+    name: String,
+    counts: Counts,
+    /// Why the suite as a whole failed or did not run.
+    trouble: Option<String>,
+    time: Duration,
+}
+
+/// Sums over libtest's result lines.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Suite {
+    fn not_run(name: &str, why: &str) -> Self {
+        Self { name: name.into(), trouble: Some(format!("NOT RUN: {why}")), ..Self::default() }
+    }
+
+    fn passed(&self) -> bool {
+        self.counts.failed == 0 && self.trouble.is_none()
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { passed, failed, skipped } = self.counts;
+        let verdict = if self.passed() { "ok" } else { "FAILED" };
+        write!(f, "{:<10} {verdict:<7} {passed:>4} passed {failed:>3} failed {skipped:>3} skipped", self.name)?;
+        write!(f, "  {}", duration(self.time))?;
+        self.trouble.iter().try_for_each(|trouble| write!(f, "  {trouble}"))
+    }
+}
+
+fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
+    eprintln!("xtask: unit tests");
+    let begun = Instant::now();
+    let mut command = cargo(paths);
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(&args.filter);
+    let mut counts = Counts::default();
+    let status = process::for_each_line(&mut command, |line| {
+        let Some(line) = line else { return Ok(()) };
+        counts.add(&String::from_utf8_lossy(line));
+        stdout().write_all(line).context("Cannot write to standard output")
+    })?;
+    let trouble = (!status.success() && counts.failed == 0).then(|| "does not build".to_owned());
+    Ok(Suite { name: "unit".into(), counts, trouble, time: begun.elapsed() })
+}
+
+fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
+    let program = build_nested(paths)?;
+    let names = list(&program)?;
+    let wanted = |host: Host| select(&names, host.name(), args.filter.as_deref());
+    if SUITES.iter().all(|host| wanted(*host).is_empty()) {
+        return Ok(Vec::new());
+    }
+    prepare(paths, args)?;
+    Ok(SUITES
+        .into_iter()
+        .filter_map(|host| {
+            let tests = wanted(host);
+            match (tests.is_empty(), &args.filter) {
+                (true, Some(_)) => None,
+                (true, None) => Some(Suite::not_run(host.name(), "it has no tests")),
+                (false, _) => Some(run_suite(paths, args, host, &program, &tests)),
+            }
+        })
+        .collect())
+}
+
+/// Builds what the suites use: programs, the guest, guests that Debian made.
+fn prepare(paths: &Paths, args: &Args) -> Result<()> {
+    build_release(paths)?;
+    let source = args.source.kernel_source.as_deref();
+    guest::ensure(paths, source)?;
+    stock::ensure(paths, Flavour::Cloud)?;
+    kernel::ensure(paths, kernel::Config::Lab, false, source).map(drop)
+}
+
+/// Builds the program that holds the suites, without running it.
+fn build_nested(paths: &Paths) -> Result<PathBuf> {
+    let mut command = cargo(paths);
+    command.args([
+        "test",
+        "--package",
+        "secretvmm-tests",
+        "--test",
+        "nested",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("Cannot run cargo")?;
+    if !output.status.success() {
+        bail!("The nested suites do not build");
+    }
+    executable(&String::from_utf8_lossy(&output.stdout)).context("Cargo built no program for the nested suites")
+}
+
+/// The test program among cargo's messages, one JSON object a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|message| {
+        let nested = message["target"]["name"] == "nested" && message["reason"] == "compiler-artifact";
+        nested.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+    })
+}
+
+/// Whether a filter names a test of a nested host.
+fn is_nested(filter: &str) -> bool {
+    SUITES.iter().any(|host| filter.starts_with(&format!("{}::", host.name())))
+}
+
+/// Every test's full name.
+fn list(program: &PathBuf) -> Result<Vec<String>> {
+    let text = process::output(Command::new(program).args(["--list", "--format=terse"]))?;
+    Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+/// The tests of one host that the filter leaves.
+fn select(names: &[String], host: &str, filter: Option<&str>) -> Vec<String> {
+    let prefix = format!("{host}::");
+    let wanted = |name: &&String| name.starts_with(&prefix) && filter.is_none_or(|filter| name.contains(filter));
+    names.iter().filter(wanted).cloned().collect()
+}
+
+/// Boots one host and runs its tests there, one after the other.
+fn run_suite(paths: &Paths, args: &Args, host: Host, program: &PathBuf, tests: &[String]) -> Suite {
+    eprintln!("xtask: {} tests on the {} host", tests.len(), host.name());
+    let begun = Instant::now();
+    let copy = Capture::default();
+    let mut command: Vec<OsString> = vec![program.into(), "--test-threads=1".into(), "--exact".into()];
+    command.extend(tests.iter().map(OsString::from));
+    let job = Job {
+        host,
+        unpatched: false,
+        machine: MachineArgs::default(),
+        source: args.source.clone(),
+        command,
+        timeout: Some(LIMIT),
+        verbose: false,
+        copy: Some(copy.clone()),
+    };
+    let mut suite = Suite { name: host.name().into(), ..Suite::default() };
+    let result = host::run_job(paths, &job);
+    copy.text().lines().for_each(|line| suite.counts.add(line));
+    suite.trouble = match result {
+        Err(error) => Some(format!("{error:#}")),
+        Ok(outcome) => match nested::log::reports(&outcome.log).first() {
+            Some(report) => Some(format!("the host kernel complained, see {}: {report}", outcome.log.display())),
+            None if outcome.code != 0 && suite.counts.failed == 0 => Some(format!("exit code {}", outcome.code)),
+            None => None,
+        },
+    };
+    suite.time = begun.elapsed();
+    suite
+}
+
+impl Counts {
+    /// Adds libtest's `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    fn add(&mut self, line: &str) {
+        let Some((_, result)) = line.split_once("test result: ") else { return };
+        for part in result.split(['.', ';']) {
+            let Some((number, what)) = part.trim().split_once(' ') else { continue };
+            let Ok(number) = number.parse::<u64>() else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Prints the table and the closing line; gives the exit code.
+fn summary(results: &[Suite], time: Duration) -> u8 {
+    println!();
+    results.iter().for_each(|suite| println!("{suite}"));
+    let sum = |count: fn(&Counts) -> u64| results.iter().map(|suite| count(&suite.counts)).sum::<u64>();
+    let (passed, failed, skipped) = (sum(|c| c.passed), sum(|c| c.failed), sum(|c| c.skipped));
+    println!("{}", if results.iter().all(Suite::passed) { "All suites passed" } else { "NOT all suites passed" });
+    println!("Time: {}", duration(time));
+    println!("Total: {passed} passed, {failed} failed, {skipped} skipped");
+    if passed == 0 {
+        println!("No test ran");
+    }
+    u8::from(passed == 0 || !results.iter().all(Suite::passed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn add_sums_result_lines_and_ignores_others() {
+        let mut counts = Counts::default();
+        counts.add("running 3 tests");
+        counts.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.01s");
+        counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert_eq!(counts, Counts { passed: 4, failed: 2, skipped: 1 });
+    }
+
+    #[test]
+    fn executable_is_that_of_the_nested_target() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"nested"},"executable":"/t/nested-1"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+            "\n"
+        );
+        assert_eq!(executable(messages), Some(PathBuf::from("/t/nested-1")));
+        assert_eq!(executable("{}"), None);
+    }
+
+    #[test]
+    fn select_takes_one_hosts_tests_that_match() {
+        let names = ["lab::boot::a", "lab::boot::b", "stock::boot::a"].map(str::to_owned);
+        assert_eq!(select(&names, "lab", None).len(), 2);
+        assert_eq!(select(&names, "lab", Some("::a")), ["lab::boot::a"]);
+        assert!(select(&names, "shipped", None).is_empty());
+        assert!(is_nested("lab::boot") && !is_nested("lab"));
+    }
+}
