@@ -1,1 +1,30 @@
-//! The VMM.
+//! A KVM virtual machine monitor whose guests live in memory hidden from the host kernel.
+//!
+//! The way of a VM, top to bottom:
+//!
+//! ```text
+//! cli or file → VmConfig → preflight → builder → Vmm → event_loop → exit code
+//! ```
+//!
+//! One thread a vCPU runs the guest and handles its own exits (vCPU → bus → device); the main
+//! thread waits for terminal, signals and the VM's end. [`control::Control`] is all they share.
+
+pub mod arch;
+pub mod builder;
+pub mod bus;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod devices;
+pub mod event_loop;
+pub mod exit;
+pub mod kvm;
+pub mod loader;
+pub mod logger;
+pub mod memory;
+pub mod preflight;
+pub mod signals;
+pub mod terminal;
+pub mod vmm;
+
+pub use config::VmConfig;

@@ -1,0 +1,3 @@
+//! What depends on the processor. One architecture exists.
+
+pub mod x86_64;

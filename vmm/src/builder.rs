@@ -1,0 +1,124 @@
+//! One linear recipe, from a checked configuration to a VM that can be started.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use kvm_ioctls::{Cap, Kvm, VmFd};
+
+use crate::arch::x86_64::boot_params::{self, BootInfo};
+use crate::arch::x86_64::cpuid::{self, Topology};
+use crate::arch::x86_64::regs::{self, Entry};
+use crate::arch::x86_64::{self, acpi, msr};
+use crate::bus::{self, PortBus};
+use crate::config::VmConfig;
+use crate::control::Control;
+use crate::devices::{AcpiPm, I8042, Pvpanic, SerialConsole, acpi_pm};
+use crate::kvm::{self, Vcpu};
+use crate::loader::{self, Kernel};
+use crate::memory::{self, GuestMemory, GuestRam, layout};
+use crate::preflight::Prepared;
+use crate::vmm::Vmm;
+
+/// What can go wrong while a VM is built. The guest has not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// KVM.
+    #[error(transparent)]
+    Kvm(#[from] kvm::Error),
+    /// Loading the kernel, initrd or command line.
+    #[error(transparent)]
+    Loader(#[from] loader::Error),
+    /// Registers, CPUID and tables.
+    #[error(transparent)]
+    Arch(#[from] x86_64::Error),
+    /// Two devices on one port.
+    #[error(transparent)]
+    Bus(#[from] bus::Overlap),
+    /// Standard output or an event descriptor.
+    #[error("Console could not be set up")]
+    Console(#[source] io::Error),
+    /// KVM did not say what it supports, or create a vCPU.
+    #[error("KVM could not {what}")]
+    Vcpu {
+        /// What was being done.
+        what: &'static str,
+        /// The kernel's answer.
+        source: kvm_ioctls::Error,
+    },
+}
+
+/// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs.
+pub fn build(config: &VmConfig, prepared: Prepared) -> Result<Vmm, Error> {
+    let Prepared { mut kernel, mut initrd, plan, kvm } = prepared;
+    let ram = GuestRam::create(config.backend, config.memory)?;
+    let memory = ram.memory();
+    let vm = kvm::create(&kvm, memory)?;
+    plan.load(memory, &mut kernel, initrd.as_mut(), &config.cmdline)?;
+    let control = Control::new().map_err(Error::Console)?;
+    let console = console(&vm, &control)?;
+    let bus = Arc::new(port_bus(&console, &control)?);
+    acpi::write_tables(memory, config.cpus)?;
+    let entry = write_boot_info(memory, &kernel, &BootInfo { ram: config.memory, initrd: plan.initrd })?;
+    let vcpus = vcpus(&kvm, &vm, config.cpus, entry)?;
+    let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, bus.clone(), control.clone())).collect();
+    kvm::install_kick_handler()?;
+    Ok(Vmm::new(vcpus, control, console, vm, ram))
+}
+
+fn console(vm: &VmFd, control: &Arc<Control>) -> Result<Arc<SerialConsole>, Error> {
+    let interrupt = kvm::connect_irq(vm, layout::COM1_GSI)?;
+    let out: File = io::stdout().as_fd().try_clone_to_owned().map_err(Error::Console)?.into();
+    let console = SerialConsole::new(interrupt, out, control.clone()).map_err(Error::Console)?;
+    Ok(Arc::new(console))
+}
+
+fn port_bus(console: &Arc<SerialConsole>, control: &Arc<Control>) -> Result<PortBus, Error> {
+    let mut bus = PortBus::default();
+    bus.insert(layout::COM1_PORT, SerialConsole::PORTS, console.clone())?;
+    bus.insert(layout::I8042_PORT, I8042::PORTS, Arc::new(I8042::new(control.clone())))?;
+    bus.insert(layout::PVPANIC_PORT, Pvpanic::PORTS, Arc::new(Pvpanic::new(control.clone())))?;
+    bus.insert(layout::ACPI_PM_PORT, acpi_pm::PORTS, Arc::new(AcpiPm::new(control.clone())))?;
+    Ok(bus)
+}
+
+/// Writes what the kernel reads first, by the protocol of its format.
+fn write_boot_info(memory: &GuestMemory, kernel: &Kernel, info: &BootInfo) -> Result<Entry, Error> {
+    let entry = match kernel {
+        Kernel::BzImage(image) => {
+            boot_params::write_zero_page(memory, image.header(), info)?;
+            Entry::Long(image.entry())
+        }
+        Kernel::Elf(image) => {
+            boot_params::write_pvh_info(memory, info)?;
+            Entry::Pvh(image.entry())
+        }
+    };
+    regs::write_boot_tables(memory, entry)?;
+    Ok(entry)
+}
+
+/// Creates all vCPUs. The first one starts at `entry`; the others wait for its INIT and SIPI.
+fn vcpus(kvm: &Kvm, vm: &VmFd, cpus: u8, entry: Entry) -> Result<Vec<(u8, kvm_ioctls::VcpuFd)>, Error> {
+    let error = |what| move |source| Error::Vcpu { what, source };
+    let supported = kvm.get_supported_cpuid(cpuid::MAX_ENTRIES).map_err(error("list its CPUID leaves"))?;
+    let topology = Topology { cpus, tsc_deadline: kvm.check_extension(Cap::TscDeadlineTimer) };
+    let mut vcpus = Vec::new();
+    for id in 0..cpus {
+        let fd = vm.create_vcpu(u64::from(id)).map_err(error("create a vCPU"))?;
+        cpuid::set_cpuid(&fd, &supported, topology, id)?;
+        msr::set_boot_msrs(&fd)?;
+        regs::set_fpu(&fd)?;
+        regs::set_local_apic(&fd)?;
+        vcpus.push((id, fd));
+    }
+    if let Some((_, boot)) = vcpus.first() {
+        regs::set_boot_registers(boot, entry)?;
+    }
+    Ok(vcpus)
+}

@@ -1,0 +1,167 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+use log::LevelFilter;
+use secretvmm_api::MemoryBackend;
+
+use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
+
+const AFTER_HELP: &str = "\
+Terminal:
+  Standard input and output are the guest's serial console (ttyS0).
+  Ctrl-A x         quit
+  Ctrl-A Ctrl-A    send one Ctrl-A to the guest
+  The end of standard input does not end the VM.
+
+Exit codes:
+  0      the guest powered off or rebooted, or Ctrl-A x was typed
+  1      the VMM failed while the guest was running
+  2      wrong usage
+  3      preflight refused: nothing was started, the message says what to do
+  4      the guest triple-faulted
+  5      the guest's kernel panicked
+  128+N  ended by signal N (143 SIGTERM, 130 SIGINT, 129 SIGHUP)";
+
+/// Run a virtual machine whose memory the host kernel has no mapping of
+///
+/// Guest memory comes from memfd_secret(2): no mapping in the host kernel points at it. The host
+/// kernel needs the secretvmm series, which this program checks before it starts anything.
+#[derive(Debug, Parser)]
+#[command(name = "secretvmm", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    boot: Boot,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    general: General,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What to boot")]
+struct Boot {
+    /// Kernel: a bzImage, or an ELF vmlinux built with CONFIG_PVH
+    #[arg(long, value_name = "PATH", required_unless_present = "config_file")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM disk
+    #[arg(long, value_name = "PATH")]
+    initrd: Option<PathBuf>,
+    /// Kernel command line; replaces the default altogether
+    #[arg(long, value_name = "STR", default_value = DEFAULT_CMDLINE)]
+    cmdline: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+struct Machine {
+    /// Guest memory with a suffix K, M or G, at least 32M; rounded up to a multiple of 2M
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_memory)]
+    mem: u64,
+    /// Number of vCPUs, 1 to 32
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(config::MAX_CPUS)))]
+    cpus: u8,
+    /// What guest memory is made of
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Memory::Secret)]
+    memory: Memory,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "General")]
+struct General {
+    /// Take kernel and machine from a JSON file ("boot-source" and "machine-config") instead
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["kernel", "initrd", "cmdline", "mem", "cpus", "memory"])]
+    config_file: Option<PathBuf>,
+    /// How much to say on standard error: off, error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = parse_level)]
+    log_level: LevelFilter,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Memory {
+    /// memfd_secret: in no mapping of the host kernel
+    Secret,
+    /// Ordinary memory, which the host can read
+    Shared,
+}
+
+impl From<Memory> for MemoryBackend {
+    fn from(memory: Memory) -> Self {
+        match memory {
+            Memory::Secret => Self::Secret,
+            Memory::Shared => Self::Shared,
+        }
+    }
+}
+
+fn parse_level(text: &str) -> Result<LevelFilter, &'static str> {
+    text.parse().map_err(|_| "give off, error, warn, info, debug or trace")
+}
+
+impl Cli {
+    /// How much to log.
+    pub fn log_level(&self) -> LevelFilter {
+        self.general.log_level
+    }
+
+    /// The VM that the flags, or the file they name, describe; validated.
+    pub fn into_config(self) -> Result<VmConfig, config::Error> {
+        let config = match (self.general.config_file, self.boot.kernel) {
+            (Some(file), _) => VmConfig::from_file(&file)?,
+            (None, kernel) => VmConfig {
+                // clap has made sure that there is one.
+                kernel: kernel.unwrap_or_default(),
+                initrd: self.boot.initrd,
+                cmdline: self.boot.cmdline,
+                memory: self.machine.mem,
+                cpus: self.machine.cpus,
+                backend: self.machine.memory.into(),
+            },
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<VmConfig, String> {
+        let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|err| err.to_string())?;
+        cli.into_config().map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn quick_line_gives_secret_memory_and_defaults() {
+        let config = parse("secretvmm --kernel bzImage --mem 2G").unwrap();
+        assert_eq!(config, VmConfig { memory: 2 << 30, ..VmConfig::new("bzImage".into()) });
+        assert_eq!(config.backend, MemoryBackend::Secret);
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "secretvmm",
+            "secretvmm --kernel",
+            "secretvmm --kernel k --cpus 0",
+            "secretvmm --kernel k --cpus 33",
+            "secretvmm --kernel k --mem 0M",
+            "secretvmm --kernel k --mem 31M --cpus 1 extra",
+            "secretvmm --kernel k --mem 2M",
+            "secretvmm --kernel k --memory plain",
+            "secretvmm --kernel k --config-file f",
+            "secretvmm --config-file /nonexistent",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A vCPU and the thread that runs it.
+#![allow(unsafe_code)] // kvm_run's union, read by the exit reason that the kernel gave.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use super::Error;
+use super::kick::{Armed, Kick};
+use crate::bus::PortBus;
+use crate::control::{Command, Control, Outcome};
+
+/// Enough for the run loop and a device; thirty-two of them are still small.
+const STACK: usize = 256 << 10;
+
+/// Why a vCPU cannot go on.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunError {
+    /// `KVM_RUN` said EFAULT.
+    #[error(
+        "Guest memory could not be mapped into the guest (KVM_RUN gave EFAULT at rip {rip:#x}): either the host kernel \
+         cannot map secret memory into a guest (it needs the secretvmm series, see kernel-patches/), or the host's \
+         memory or this user's locked-memory limit ran out (see `ulimit -l` and the host's kernel log)"
+    )]
+    MemoryFault {
+        /// Instruction pointer of the guest.
+        rip: u64,
+    },
+    /// The processor refused to enter the guest.
+    #[error("The processor refused to enter the guest (KVM_EXIT_FAIL_ENTRY, hardware reason {reason:#x}, CPU {cpu})")]
+    FailEntry {
+        /// The hardware's code.
+        reason: u64,
+        /// Host CPU.
+        cpu: u32,
+    },
+    /// KVM gave up.
+    #[error("KVM gave up on the guest (KVM_EXIT_INTERNAL_ERROR, suberror {suberror} at rip {rip:#x})")]
+    Internal {
+        /// KVM_INTERNAL_ERROR_*.
+        suberror: u32,
+        /// Instruction pointer of the guest.
+        rip: u64,
+    },
+    /// An exit that this VMM never asked for.
+    #[error("KVM left the guest for a reason that this VMM does not know ({0})")]
+    Unexpected(String),
+    /// Any other errno.
+    #[error("KVM could not run the guest")]
+    Run(#[source] kvm_ioctls::Error),
+    /// A bug of ours.
+    #[error("A vCPU thread panicked; this is a bug in secretvmm")]
+    Panicked,
+}
+
+/// A vCPU that is ready to run.
+pub struct Vcpu {
+    id: u8,
+    fd: VcpuFd,
+    bus: Arc<PortBus>,
+    control: Arc<Control>,
+}
+
+/// A vCPU's running thread.
+pub struct VcpuThread {
+    kick: Kick,
+    thread: JoinHandle<()>,
+}
+
+impl Vcpu {
+    /// A vCPU whose port accesses go to `bus` and that obeys `control`.
+    pub fn new(id: u8, fd: VcpuFd, bus: Arc<PortBus>, control: Arc<Control>) -> Self {
+        Self { id, fd, bus, control }
+    }
+
+    /// Starts the thread, which waits for [`Command::Run`].
+    pub fn spawn(self) -> Result<VcpuThread, Error> {
+        let kick = Kick::default();
+        let builder = thread::Builder::new().name(format!("vcpu{}", self.id)).stack_size(STACK);
+        let thread = builder.spawn({
+            let kick = kick.clone();
+            move || self.main(&kick)
+        });
+        Ok(VcpuThread { kick, thread: thread.map_err(Error::Thread)? })
+    }
+
+    fn main(mut self, kick: &Kick) {
+        let _alarm = PanicAlarm(self.control.clone());
+        let armed = kick.arm(&mut self.fd);
+        if let Some(outcome) = self.run(&armed) {
+            self.control.finish(outcome);
+        }
+    }
+
+    /// Runs until told to stop (None) or until this vCPU ends the VM.
+    fn run(&mut self, armed: &Armed) -> Option<Outcome> {
+        loop {
+            armed.clear();
+            match self.control.command() {
+                Command::Run => {}
+                Command::Stop => return None,
+                Command::Pause => {
+                    self.control.park();
+                    self.after_pause();
+                    continue;
+                }
+            }
+            if let Some(outcome) = self.enter() {
+                return Some(outcome);
+            }
+        }
+    }
+
+    /// Runs the guest until an exit that needs a decision, or a kick.
+    fn enter(&mut self) -> Option<Outcome> {
+        while self.control.command() == Command::Run {
+            match self.fd.run() {
+                Ok(VcpuExit::IoOut(port, data)) => self.bus.write(port, data),
+                Ok(VcpuExit::IoIn(port, data)) => self.bus.read(port, data),
+                // No device has memory-mapped registers: reads are all ones, writes are lost.
+                Ok(VcpuExit::MmioRead(_, data)) => data.fill(0xff),
+                Ok(VcpuExit::MmioWrite(..)) => {}
+                Ok(VcpuExit::Shutdown) => return Some(Outcome::TripleFault),
+                Ok(VcpuExit::Intr) => return None,
+                Err(err) if matches!(err.errno(), libc::EINTR | libc::EAGAIN) => return None,
+                Ok(exit) => {
+                    let problem = Problem::of(&exit);
+                    return Some(self.failure(problem));
+                }
+                Err(err) if err.errno() == libc::EFAULT => return Some(self.failure(Problem::MemoryFault)),
+                Err(err) => return Some(Outcome::Failure(Arc::new(RunError::Run(err)))),
+            }
+        }
+        None
+    }
+
+    fn failure(&mut self, problem: Problem) -> Outcome {
+        let rip = self.fd.get_regs().map_or(0, |regs| regs.rip);
+        Outcome::Failure(Arc::new(match problem {
+            Problem::MemoryFault => RunError::MemoryFault { rip },
+            Problem::FailEntry { reason, cpu } => RunError::FailEntry { reason, cpu },
+            Problem::Internal => RunError::Internal { suberror: self.suberror(), rip },
+            Problem::Other(text) => RunError::Unexpected(text),
+        }))
+    }
+
+    fn suberror(&mut self) -> u32 {
+        // SAFETY: asked only after KVM_EXIT_INTERNAL_ERROR, for which the kernel fills this member.
+        unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal.suberror }
+    }
+
+    /// Tells a guest with kvm-clock that it was stopped, so that its watchdogs do not bark.
+    fn after_pause(&self) {
+        // EINVAL: this guest has no kvm-clock (yet).
+        let _ = self.fd.kvmclock_ctrl();
+    }
+}
+
+/// An exit without its borrow of the vCPU.
+enum Problem {
+    MemoryFault,
+    FailEntry { reason: u64, cpu: u32 },
+    Internal,
+    Other(String),
+}
+
+impl Problem {
+    fn of(exit: &VcpuExit) -> Self {
+        match exit {
+            VcpuExit::MemoryFault { .. } => Self::MemoryFault,
+            VcpuExit::FailEntry(reason, cpu) => Self::FailEntry { reason: *reason, cpu: *cpu },
+            VcpuExit::InternalError => Self::Internal,
+            other => Self::Other(format!("{other:?}")),
+        }
+    }
+}
+
+/// Ends the VM if the thread that owns it panics.
+struct PanicAlarm(Arc<Control>);
+
+impl Drop for PanicAlarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.finish(Outcome::Failure(Arc::new(RunError::Panicked)));
+        }
+    }
+}
+
+impl VcpuThread {
+    /// Gets the thread out of the guest, or out of a blocked write, to look at its command.
+    pub fn kick(&self) {
+        self.kick.kick();
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the thread's end.
+    pub fn join(self) {
+        // A panic has been reported by the alarm.
+        let _ = self.thread.join();
+    }
+}

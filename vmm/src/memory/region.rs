@@ -1,0 +1,120 @@
+//! Guest RAM as vm-memory regions that own their mappings.
+#![allow(unsafe_code)] // Volatile slices over our own mapping.
+
+use std::sync::Arc;
+
+use secretmem::Mapping;
+use secretvmm_api::MemoryBackend;
+use vm_memory::bitmap::BS;
+use vm_memory::guest_memory::Result as MemoryResult;
+use vm_memory::{
+    Address, GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection,
+    GuestUsize, MemoryRegionAddress, VolatileSlice,
+};
+
+use super::layout::{self, Slot};
+use super::{Backing, Error};
+
+/// All of a guest's RAM, cheap to clone. The mappings live as long as the last clone.
+pub type GuestMemory = GuestRegionCollection<RamRegion>;
+
+/// One memslot's worth of guest RAM.
+#[derive(Debug)]
+pub struct RamRegion {
+    slot: Slot,
+    mapping: Mapping,
+}
+
+impl RamRegion {
+    /// Where the region lies in the guest and in the file.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Where the region lies in this process: a multiple of 2 MiB.
+    pub fn host_address(&self) -> u64 {
+        self.mapping.as_ptr() as u64
+    }
+}
+
+impl GuestMemoryRegion for RamRegion {
+    type B = ();
+
+    fn len(&self) -> GuestUsize {
+        self.slot.size
+    }
+
+    fn start_addr(&self) -> GuestAddress {
+        GuestAddress(self.slot.gpa)
+    }
+
+    fn bitmap(&self) -> BS<'_, ()> {}
+
+    fn get_slice(&self, offset: MemoryRegionAddress, count: usize) -> MemoryResult<VolatileSlice<'_, BS<'_, ()>>> {
+        let start = usize::try_from(offset.raw_value()).map_err(|_| GuestMemoryError::InvalidBackendAddress)?;
+        let end = start.checked_add(count).ok_or(GuestMemoryError::InvalidBackendAddress)?;
+        if end > self.mapping.len() {
+            return Err(GuestMemoryError::InvalidBackendAddress);
+        }
+        // SAFETY: start + count lies inside the mapping, which outlives the borrow of self.
+        Ok(unsafe { VolatileSlice::new(self.mapping.as_ptr().add(start), count) })
+    }
+}
+
+impl GuestMemoryRegionBytes for RamRegion {}
+
+/// A guest's RAM together with the file that backs it.
+#[derive(Debug)]
+pub struct GuestRam {
+    memory: GuestMemory,
+    /// Open for the life of the VM, so that the operator can read /proc/PID/fdinfo.
+    _backing: Backing,
+}
+
+impl GuestRam {
+    /// Makes and maps `size` bytes, a multiple of 2 MiB. No page is touched.
+    pub fn create(kind: MemoryBackend, size: u64) -> Result<Self, Error> {
+        let backing = Backing::create(kind, size)?;
+        let mut regions = Vec::new();
+        for slot in layout::slots(size) {
+            let mapping = Mapping::new(&backing, slot.offset, slot.size)?;
+            regions.push(Arc::new(RamRegion { slot, mapping }));
+        }
+        let memory = GuestMemory::from_arc_regions(regions)?;
+        Ok(Self { memory, _backing: backing })
+    }
+
+    /// What devices and loaders get: memory, and no word of what it is made of.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use vm_memory::{Bytes, GuestMemoryBackend};
+
+    #[test]
+    fn ram_across_the_hole_is_congruent_and_holds_what_was_written() {
+        let ram = GuestRam::create(MemoryBackend::Shared, 4 << 30).unwrap();
+        let memory = ram.memory();
+        assert_eq!(memory.num_regions(), 2);
+        for region in memory.iter() {
+            assert_eq!(region.host_address() % layout::RAM_ALIGN, region.slot().gpa % layout::RAM_ALIGN);
+        }
+        memory.write_obj(0x1234_u32, GuestAddress(layout::HIGH_RAM + 8)).unwrap();
+        assert_eq!(memory.read_obj::<u32>(GuestAddress(layout::HIGH_RAM + 8)).unwrap(), 0x1234);
+    }
+
+    #[test]
+    fn ram_access_in_the_hole_or_past_the_end_is_an_error() {
+        let ram = GuestRam::create(MemoryBackend::Shared, 4 << 30).unwrap();
+        let memory = ram.memory();
+        assert!(memory.write_obj(1_u8, GuestAddress(layout::HOLE_START)).is_err());
+        assert!(memory.write_obj(1_u64, GuestAddress(layout::HOLE_START - 4)).is_err());
+        assert!(memory.write_obj(1_u8, GuestAddress(layout::HIGH_RAM + (1 << 30))).is_err());
+        assert!(memory.get_slice(GuestAddress(0), usize::MAX).is_err());
+    }
+}

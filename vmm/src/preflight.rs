@@ -1,0 +1,131 @@
+//! Everything that can be found out before any memory is mapped, in one fixed order.
+//!
+//! Each refusal is one line that says what to do. Nothing is left behind: no memory, no VM, no
+//! changed terminal.
+
+use kvm_ioctls::Kvm;
+use secretvmm_api::MemoryBackend;
+
+use crate::config::VmConfig;
+use crate::kvm;
+use crate::loader::{self, Initrd, Kernel, Plan};
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Kernel, initrd or command line.
+    #[error(transparent)]
+    Loader(#[from] loader::Error),
+    /// /dev/kvm.
+    #[error(transparent)]
+    Kvm(#[from] kvm::Error),
+    /// The host kernel cannot run a guest on secret memory.
+    #[error(
+        "This host kernel cannot run a guest on secret memory (no KVM_CAP_SECRETMEM): boot a kernel with the secretvmm \
+         series (kernel-patches/6.12), or give --memory shared for a guest that the host can read"
+    )]
+    NoSecretGuests,
+    /// The host kernel has the series, but only parts of it.
+    #[error(
+        "This host kernel has only a part of the secretvmm series (KVM_CAP_SECRETMEM is {0:#x}); boot one with all of it"
+    )]
+    PartOfTheSeries(u32),
+    /// memfd_secret(2) does not work.
+    #[error(transparent)]
+    Unavailable(#[from] secretmem::Unavailable),
+    /// RLIMIT_MEMLOCK.
+    #[error(transparent)]
+    Memlock(#[from] secretmem::memlock::Error),
+    /// Not enough free memory.
+    #[error(
+        "The host has {} MiB of memory available, but this guest needs {} MiB; give a smaller --mem or free some",
+        .available >> 20, .need >> 20
+    )]
+    Memory {
+        /// Bytes asked for.
+        need: u64,
+        /// MemAvailable of /proc/meminfo, in bytes.
+        available: u64,
+    },
+}
+
+/// What preflight has opened and decided, for the builder to use.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The checked kernel image.
+    pub kernel: Kernel,
+    /// The initrd, if any.
+    pub initrd: Option<Initrd>,
+    /// Where both go.
+    pub plan: Plan,
+    /// The open /dev/kvm.
+    pub kvm: Kvm,
+}
+
+/// Checks files, KVM, secret memory, limits and free memory, in this order.
+pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
+    let kernel = Kernel::open(&config.kernel)?;
+    let initrd = config.initrd.as_deref().map(Initrd::open).transpose()?;
+    loader::check_cmdline(&config.cmdline, kernel.cmdline_limit())?;
+    let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.memory)?;
+    let kvm = kvm::open()?;
+    kvm::check(&kvm, config.cpus)?;
+    if config.backend == MemoryBackend::Secret {
+        check_series(kvm::secretmem_features(&kvm))?;
+        secretmem::probe()?;
+        secretmem::memlock::make_room(config.memory)?;
+    }
+    check_free(config.memory)?;
+    Ok(Prepared { kernel, initrd, plan, kvm })
+}
+
+fn check_series(features: u32) -> Result<(), Error> {
+    let needed = kvm::SECRETMEM_MEMSLOT | kvm::SECRETMEM_PFNCACHE;
+    match features {
+        0 => Err(Error::NoSecretGuests),
+        some if some & needed != needed => Err(Error::PartOfTheSeries(some)),
+        _ => Ok(()),
+    }
+}
+
+/// Guest memory cannot be swapped or reclaimed, so all of it must be there. A host that does not
+/// say how much it has is believed.
+fn check_free(need: u64) -> Result<(), Error> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    match available(&meminfo) {
+        Some(available) if available < need => Err(Error::Memory { need, available }),
+        _ => Ok(()),
+    }
+}
+
+/// MemAvailable in bytes.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_series_names_what_is_missing() {
+        assert!(matches!(check_series(0), Err(Error::NoSecretGuests)));
+        assert!(matches!(check_series(1), Err(Error::PartOfTheSeries(1))));
+        assert!(check_series(0b111).is_ok());
+    }
+
+    #[test]
+    fn available_reads_kib() {
+        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    1024 kB\n"), Some(1 << 20));
+        assert_eq!(available("MemTotal: 9 kB\n"), None);
+    }
+
+    #[test]
+    fn run_kernel_is_looked_at_first() {
+        let config = VmConfig::new("/nonexistent/bzImage".into());
+        assert!(matches!(run(&config), Err(Error::Loader(loader::Error::Read { .. }))));
+    }
+}

@@ -1,0 +1,109 @@
+//! Signals: those that end the VM arrive in the event loop, and no way out leaves a raw terminal.
+#![allow(unsafe_code)] // signalfd, sigprocmask and a handler for SIGBUS.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::FromRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use vmm_sys_util::signal::register_signal_handler;
+
+use crate::control::{Control, Outcome};
+use crate::terminal;
+
+/// Signals that end the VM in good order.
+const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
+
+/// Turns signals into an outcome or, for SIGTSTP, into the wish to be suspended.
+pub struct Signals {
+    fd: File,
+    control: Arc<Control>,
+    suspend: Rc<Cell<bool>>,
+}
+
+impl Signals {
+    /// Blocks the signals for this thread and those it starts, and opens a descriptor for them.
+    pub fn new(control: Arc<Control>, suspend: Rc<Cell<bool>>) -> io::Result<Self> {
+        let mut set = empty_set();
+        for signal in ENDING.into_iter().chain([libc::SIGTSTP]) {
+            // SAFETY: the set is initialised and the numbers are valid.
+            unsafe { libc::sigaddset(&mut set, signal) };
+        }
+        // SAFETY: the set is valid for both calls; the result is checked below.
+        let fd = unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh descriptor that nobody else has.
+        let fd = unsafe { File::from_raw_fd(fd) };
+        Ok(Self { fd, control, suspend })
+    }
+
+    fn handle(&mut self) {
+        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+        while matches!(self.fd.read(&mut info), Ok(len) if len == info.len()) {
+            // ssi_signo is the structure's first member.
+            let [a, b, c, d, ..] = info;
+            match i32::from_ne_bytes([a, b, c, d]) {
+                libc::SIGTSTP => self.suspend.set(true),
+                signal => self.control.finish(Outcome::Signal(signal)),
+            }
+        }
+    }
+}
+
+impl MutEventSubscriber for Signals {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(err) = ops.add(Events::new(&self.fd, EventSet::IN)) {
+            log::warn!("Signals cannot be watched: {err}");
+        }
+    }
+
+    fn process(&mut self, _events: Events, _ops: &mut EventOps) {
+        self.handle();
+    }
+}
+
+/// Makes sure that a panic and a SIGBUS leave the terminal as it was.
+///
+/// SIGBUS is what the VMM itself gets when it touches guest memory that the host cannot provide.
+pub fn install_last_resort() -> Result<(), vmm_sys_util::errno::Error> {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        terminal::restore();
+        previous(info);
+    }));
+    register_signal_handler(libc::SIGBUS, on_sigbus)
+}
+
+/// Stops this process as SIGTSTP would have, until SIGCONT.
+pub fn stop_self() {
+    // SAFETY: SIGSTOP takes no handler; execution goes on here after SIGCONT.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+extern "C" fn on_sigbus(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    const TEXT: &[u8] = b"secretvmm: error: The host could not provide a page of guest memory (SIGBUS): its memory, a \
+        cgroup's limit or this user's locked-memory limit ran out; see `ulimit -l` and the host's kernel log\n";
+    terminal::restore();
+    // SAFETY: both calls are async-signal-safe and the text is a constant.
+    unsafe {
+        libc::write(2, TEXT.as_ptr().cast(), TEXT.len());
+        libc::_exit(i32::from(crate::exit::FAILURE));
+    }
+}
+
+fn empty_set() -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises the set, whose zero value is valid memory of integers.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        set
+    }
+}

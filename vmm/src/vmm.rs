@@ -1,0 +1,170 @@
+//! A VM and its life.
+//!
+//! ```text
+//!                 start            pause
+//!   Configured ----------> Running -----> Paused
+//!        |                    |   <------    |
+//!        |                    |    resume    |
+//!        +--------- stop -----+------ stop --+----> Stopped
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+
+use crate::control::{Command, Control};
+use crate::devices::SerialConsole;
+use crate::kvm::{self, Vcpu, VcpuThread};
+use crate::memory::GuestRam;
+
+/// Where a VM stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Built, its vCPUs not started.
+    Configured,
+    /// vCPU threads are in the guest.
+    Running,
+    /// vCPU threads wait.
+    Paused,
+    /// vCPU threads are gone. Final.
+    Stopped,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configured => "not started yet",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// Why a VM would not change its state.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not from this state.
+    #[error("A VM that is {state} cannot be {action}")]
+    WrongState {
+        /// Where it stands.
+        state: State,
+        /// What was asked: "started", "paused", "resumed".
+        action: &'static str,
+    },
+    /// vCPU threads could not be started.
+    #[error("vCPUs could not be started")]
+    Start(#[from] kvm::Error),
+}
+
+/// A VM. Dropping it stops it; the fields below are given up in their order, memory last.
+pub struct Vmm {
+    state: State,
+    threads: Vec<VcpuThread>,
+    /// Present until [`Self::start`].
+    vcpus: Vec<Vcpu>,
+    control: Arc<Control>,
+    console: Arc<SerialConsole>,
+    _vm: VmFd,
+    ram: GuestRam,
+}
+
+impl Vmm {
+    /// A VM in [`State::Configured`].
+    pub(crate) fn new(
+        vcpus: Vec<Vcpu>,
+        control: Arc<Control>,
+        console: Arc<SerialConsole>,
+        vm: VmFd,
+        ram: GuestRam,
+    ) -> Self {
+        Self { state: State::Configured, threads: Vec::new(), vcpus, control, console, _vm: vm, ram }
+    }
+
+    /// Where the VM stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What vCPU threads and the main thread share.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// The serial console.
+    pub fn console(&self) -> &Arc<SerialConsole> {
+        &self.console
+    }
+
+    /// Guest RAM.
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// Starts the vCPU threads.
+    pub fn start(&mut self) -> Result<(), Error> {
+        self.expect(State::Configured, "started")?;
+        for vcpu in std::mem::take(&mut self.vcpus) {
+            self.threads.push(vcpu.spawn()?);
+        }
+        self.control.set(Command::Run);
+        self.state = State::Running;
+        Ok(())
+    }
+
+    /// Takes all vCPUs out of the guest; returns when they are.
+    pub fn pause(&mut self) -> Result<(), Error> {
+        self.expect(State::Running, "paused")?;
+        self.control.set(Command::Pause);
+        loop {
+            self.kick();
+            // A vCPU that ended the VM in the meantime will not park any more.
+            if self.control.wait_parked(self.threads.len()) || self.control.command() == Command::Stop {
+                break;
+            }
+        }
+        self.state = State::Paused;
+        Ok(())
+    }
+
+    /// Lets all vCPUs go on.
+    pub fn resume(&mut self) -> Result<(), Error> {
+        self.expect(State::Paused, "resumed")?;
+        self.control.set(Command::Run);
+        self.state = State::Running;
+        Ok(())
+    }
+
+    /// Ends the vCPU threads and waits for them. From any state; a second call does nothing.
+    pub fn stop(&mut self) {
+        self.control.set(Command::Stop);
+        // Again and again: a thread may have been just before a blocking write to the terminal.
+        while !self.threads.iter().all(VcpuThread::is_finished) {
+            self.kick();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        for thread in self.threads.drain(..) {
+            thread.join();
+        }
+        self.vcpus.clear();
+        self.state = State::Stopped;
+    }
+
+    fn kick(&self) {
+        for thread in &self.threads {
+            thread.kick();
+        }
+    }
+
+    fn expect(&self, state: State, action: &'static str) -> Result<(), Error> {
+        if self.state == state { Ok(()) } else { Err(Error::WrongState { state: self.state, action }) }
+    }
+}
+
+impl Drop for Vmm {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
