@@ -43,7 +43,6 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
         .context("No busybox; cargo xtask setup installs busybox-static")?;
     let list = files.list(&applets);
 
-    let _lock = cache::lock(&paths.cache, "build")?;
     let source = Source::locate(given)?;
     let mut options = Options::read([paths.repo.join("guest-kernel/config").as_path()])?;
     let key = Key::new("guest kernel 1")
@@ -57,6 +56,7 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
         .finish();
     let shelf = paths.cache.join("kernels/guest");
     let entry = shelf.join(key);
+    let _lock = cache::lock_unless(&paths.cache, "build", || entry.is_dir())?;
     if !entry.is_dir() {
         let objects = source.objects(paths, "guest");
         create_dir(&objects)?;

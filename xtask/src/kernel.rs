@@ -75,7 +75,6 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
 
 /// Builds the kernel unless the cache has it; gives the folder it is in.
 pub(crate) fn ensure(paths: &Paths, config: Config, unpatched: bool, given: Option<&Path>) -> Result<PathBuf> {
-    let _lock = cache::lock(&paths.cache, "build")?;
     let source = Source::locate(given)?;
     let series = if unpatched { None } else { Some(Series::read(&paths.repo, &source.version(paths)?)?) };
     let fragments =
@@ -91,6 +90,7 @@ pub(crate) fn ensure(paths: &Paths, config: Config, unpatched: bool, given: Opti
         .finish();
     let shelf = paths.cache.join("kernels").join(&name);
     let entry = shelf.join(key);
+    let _lock = cache::lock_unless(&paths.cache, "build", || entry.is_dir())?;
     if !entry.is_dir() {
         let tree = match &series {
             Some(series) => source.patched(paths, series)?,

@@ -54,8 +54,12 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("xtask: error: {error:#}");
-            ExitCode::from(error.downcast_ref::<nested::Failure>().map_or(1, nested::Failure::exit_code))
+            let failure = error.downcast_ref::<nested::Failure>();
+            // Nobody reads on: as for any program in a pipe, no news.
+            if !failure.is_some_and(nested::Failure::is_closed_pipe) {
+                eprintln!("xtask: error: {error:#}");
+            }
+            ExitCode::from(failure.map_or(1, nested::Failure::exit_code))
         }
     }
 }

@@ -62,6 +62,7 @@ impl Source {
         if let Ok(version) = fs::read_to_string(&note) {
             return Ok(version);
         }
+        let _lock = cache::lock(&paths.cache, "build")?;
         let makefile = self.pristine(paths)?.dir.join("Makefile");
         let text = fs::read_to_string(&makefile).with_context(|| format!("Cannot read {}", makefile.display()))?;
         let version = version_of(&text).with_context(|| format!("{} is no kernel source", self.path.display()))?;

@@ -51,8 +51,8 @@ impl Flavour {
 /// Fetches the kernel unless the cache has it; gives the folder with `vmlinuz`,
 /// `config`, `package` (its name) and, for the full one, `modules/`.
 pub(crate) fn ensure(paths: &Paths, flavour: Flavour) -> Result<PathBuf> {
-    let _lock = cache::lock(&paths.cache, "stock")?;
     let entry = paths.cache.join(flavour.artifact());
+    let _lock = cache::lock_unless(&paths.cache, "stock", || entry.is_dir())?;
     if !entry.is_dir() {
         let mut progress = Progress::start(format!("fetch {}", flavour.meta_package()));
         let result = fetch(flavour, &entry, &mut progress);

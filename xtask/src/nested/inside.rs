@@ -201,19 +201,19 @@ fn pump(
 /// Gives the command its input, until the channel ends.
 fn feed(mut input: File, mut to_command: Option<File>, terminal: Option<&OwnedFd>) {
     while let Ok(frame) = Frame::receive(&mut input) {
-        match (frame, &mut to_command, terminal) {
-            (Frame::Stdin(bytes), Some(to), _) => {
+        match (frame, to_command.take(), terminal) {
+            (Frame::Stdin(bytes), Some(mut to), _) => {
                 // A command that reads no more is not an error.
-                if to.write_all(&bytes).is_err() {
-                    to_command = None;
-                }
+                to_command = to.write_all(&bytes).is_ok().then_some(to);
             }
-            (Frame::StdinEnd, ..) => to_command = None,
-            (Frame::Resize(rows, columns), _, Some(terminal)) => {
+            // Dropping our end is what the command sees as the end.
+            (Frame::StdinEnd, ..) => {}
+            (Frame::Resize(rows, columns), to, Some(terminal)) => {
+                to_command = to;
                 // A wrong size is better than no terminal.
                 let _ = pty::set_size(terminal.as_fd(), rows, columns);
             }
-            _ => {}
+            (_, to, _) => to_command = to,
         }
     }
 }

@@ -90,6 +90,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the reader of our output has gone.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Interrupted(libc::SIGPIPE))
+    }
+
     /// What `cargo xtask host` exits with, told apart from usual exit codes.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

@@ -38,6 +38,11 @@ pub(crate) fn lock(cache: &Path, name: &str) -> Result<Lock> {
     }
 }
 
+/// Takes the lock `name` unless there is nothing to do.
+pub(crate) fn lock_unless(cache: &Path, name: &str, done: impl Fn() -> bool) -> Result<Option<Lock>> {
+    if done() { Ok(None) } else { lock(cache, name).map(Some) }
+}
+
 /// A folder to build an entry in. It is thrown away unless published.
 pub(crate) struct Draft {
     dir: PathBuf,
