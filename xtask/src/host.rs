@@ -53,16 +53,16 @@ pub(crate) struct Args {
 pub(crate) struct MachineArgs {
     /// Its memory, taken from this machine as it is used.
     #[arg(long, default_value = "6G", value_parser = parse_memory)]
-    mem: String,
+    pub(crate) mem: String,
     /// Its CPUs [default: 2, with --icount 1].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32))]
-    smp: Option<u32>,
+    pub(crate) smp: Option<u32>,
     /// Words to add to its kernel command line.
     #[arg(long, default_value = "", allow_hyphen_values = true)]
-    append: String,
+    pub(crate) append: String,
     /// Count instructions as time: the same run gives the same figures.
     #[arg(long)]
-    icount: bool,
+    pub(crate) icount: bool,
 }
 
 impl Default for MachineArgs {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,20 +20,32 @@ use crate::support::process;
 use crate::support::progress::duration;
 use crate::{guest, nested, setup};
 
-/// Suites on nested hosts: a module of tests/nested each.
-const SUITES: [Host; 3] = [Host::Lab, Host::Stock, Host::Shipped];
+/// Suites on nested hosts: a module of tests/nested each, and the host it wants.
+const SUITES: [NestedSuite; 4] = [
+    NestedSuite { name: "lab", host: Host::Lab, append: "" },
+    NestedSuite { name: "disabled", host: Host::Lab, append: "secretmem.enable=0" },
+    NestedSuite { name: "stock", host: Host::Stock, append: "" },
+    NestedSuite { name: "shipped", host: Host::Shipped, append: "" },
+];
+
+struct NestedSuite {
+    name: &'static str,
+    host: Host,
+    /// Added to the kernel command line.
+    append: &'static str,
+}
 
 /// No suite takes so long; one that does hangs.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// Run the unit tests, then the suites on the nested hosts: lab, stock, shipped.
+/// Run the unit tests, then the suites on the nested hosts.
 ///
 /// Prints a line for each suite in the end. A host kernel that reports an oops,
 /// a WARN, lockdep or KASAN fails its suite.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Run only tests whose name contains this (nested ones begin with lab::,
-    /// stock:: or shipped::).
+    /// Run only tests whose name contains this. Nested ones begin with lab::,
+    /// disabled::, stock:: or shipped::.
     filter: Option<String>,
     #[command(flatten)]
     source: SourceArgs,
@@ -49,7 +61,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     if results.iter().all(Suite::passed) {
         results.extend(nested_suites(paths, args)?);
     } else {
-        results.extend(SUITES.map(|host| Suite::not_run(host.name(), "the unit tests failed")));
+        results.extend(SUITES.map(|suite| Suite::not_run(suite.name, "the unit tests failed")));
     }
     Ok(summary(&results, begun.elapsed()))
 }
@@ -110,22 +122,17 @@ fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
 fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
     let program = build_nested(paths)?;
     let names = list(&program)?;
-    let wanted = |host: Host| select(&names, host.name(), args.filter.as_deref());
-    if SUITES.iter().all(|host| wanted(*host).is_empty()) {
+    let wanted = |suite: &NestedSuite| select(&names, suite.name, args.filter.as_deref());
+    if SUITES.iter().all(|suite| wanted(suite).is_empty()) {
         return Ok(Vec::new());
     }
     prepare(paths, args)?;
-    Ok(SUITES
-        .into_iter()
-        .filter_map(|host| {
-            let tests = wanted(host);
-            match (tests.is_empty(), &args.filter) {
-                (true, Some(_)) => None,
-                (true, None) => Some(Suite::not_run(host.name(), "it has no tests")),
-                (false, _) => Some(run_suite(paths, args, host, &program, &tests)),
-            }
-        })
-        .collect())
+    let results = SUITES.iter().filter_map(|suite| match (wanted(suite), &args.filter) {
+        (tests, None) if tests.is_empty() => Some(Suite::not_run(suite.name, "it has no tests")),
+        (tests, Some(_)) if tests.is_empty() => None,
+        (tests, _) => Some(run_suite(paths, args, suite, &program, &tests)),
+    });
+    Ok(results.collect())
 }
 
 /// Builds what the suites use: programs, the guest, guests that Debian made.
@@ -140,15 +147,9 @@ fn prepare(paths: &Paths, args: &Args) -> Result<()> {
 /// Builds the program that holds the suites, without running it.
 fn build_nested(paths: &Paths) -> Result<PathBuf> {
     let mut command = cargo(paths);
-    command.args([
-        "test",
-        "--package",
-        "secretvmm-tests",
-        "--test",
-        "nested",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]);
+    // The whole workspace, so that features are those the unit tests were built with.
+    command.args(["test", "--workspace", "--test", "nested", "--no-run"]);
+    command.arg("--message-format=json-render-diagnostics");
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("Cannot run cargo")?;
     if !output.status.success() {
         bail!("The nested suites do not build");
@@ -166,11 +167,11 @@ fn executable(messages: &str) -> Option<PathBuf> {
 
 /// Whether a filter names a test of a nested host.
 fn is_nested(filter: &str) -> bool {
-    SUITES.iter().any(|host| filter.starts_with(&format!("{}::", host.name())))
+    SUITES.iter().any(|suite| filter.starts_with(&format!("{}::", suite.name)))
 }
 
 /// Every test's full name.
-fn list(program: &PathBuf) -> Result<Vec<String>> {
+fn list(program: &Path) -> Result<Vec<String>> {
     let text = process::output(Command::new(program).args(["--list", "--format=terse"]))?;
     Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
@@ -183,23 +184,23 @@ fn select(names: &[String], host: &str, filter: Option<&str>) -> Vec<String> {
 }
 
 /// Boots one host and runs its tests there, one after the other.
-fn run_suite(paths: &Paths, args: &Args, host: Host, program: &PathBuf, tests: &[String]) -> Suite {
-    eprintln!("xtask: {} tests on the {} host", tests.len(), host.name());
+fn run_suite(paths: &Paths, args: &Args, wanted: &NestedSuite, program: &Path, tests: &[String]) -> Suite {
+    eprintln!("xtask: suite {}: {} tests", wanted.name, tests.len());
     let begun = Instant::now();
     let copy = Capture::default();
     let mut command: Vec<OsString> = vec![program.into(), "--test-threads=1".into(), "--exact".into()];
     command.extend(tests.iter().map(OsString::from));
     let job = Job {
-        host,
+        host: wanted.host,
         unpatched: false,
-        machine: MachineArgs::default(),
+        machine: MachineArgs { append: wanted.append.into(), ..MachineArgs::default() },
         source: args.source.clone(),
         command,
         timeout: Some(LIMIT),
         verbose: false,
         copy: Some(copy.clone()),
     };
-    let mut suite = Suite { name: host.name().into(), ..Suite::default() };
+    let mut suite = Suite { name: wanted.name.into(), ..Suite::default() };
     let result = host::run_job(paths, &job);
     copy.text().lines().for_each(|line| suite.counts.add(line));
     suite.trouble = match result {
