@@ -114,6 +114,9 @@ fn vcpus(kvm: &Kvm, vm: &VmFd, cpus: u8, entry: Entry) -> Result<Vec<(u8, kvm_io
         cpuid::set_cpuid(&fd, &supported, topology, id)?;
         msr::set_boot_msrs(&fd)?;
         regs::set_fpu(&fd)?;
+        if let Some(mask) = cpuid::xcr0_mask(&supported) {
+            regs::set_xcr0(&fd, mask)?;
+        }
         regs::set_local_apic(&fd)?;
         vcpus.push((id, fd));
     }

@@ -47,6 +47,12 @@ pub fn set_cpuid(vcpu: &VcpuFd, supported: &CpuId, topology: Topology, id: u8) -
     vcpu.set_cpuid2(&cpuid).map_err(vcpu_error("CPUID"))
 }
 
+/// The processor states that XCR0 may switch on (leaf 0xd); None without XSAVE.
+pub fn xcr0_mask(supported: &CpuId) -> Option<u64> {
+    let leaf = supported.as_slice().iter().find(|entry| entry.function == 0xd && entry.index == 0)?;
+    Some(u64::from(leaf.edx) << 32 | u64::from(leaf.eax)).filter(|mask| *mask != 0)
+}
+
 fn for_vcpu(supported: &[kvm_cpuid_entry2], topology: Topology, id: u8) -> Vec<kvm_cpuid_entry2> {
     let kept = supported.iter().filter(|entry| entry.function != 0xb && !HIDDEN.contains(&entry.function));
     let mut entries: Vec<_> = kept.copied().collect();

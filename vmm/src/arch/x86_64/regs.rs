@@ -1,6 +1,6 @@
 //! Registers of the boot vCPU, its GDT and page tables, and the local APIC's wiring.
 
-use kvm_bindings::{kvm_fpu, kvm_lapic_state, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_fpu, kvm_lapic_state, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -73,6 +73,17 @@ pub fn set_boot_registers(vcpu: &VcpuFd, entry: Entry) -> Result<(), Error> {
 pub fn set_fpu(vcpu: &VcpuFd) -> Result<(), Error> {
     let fpu = kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() };
     vcpu.set_fpu(&fpu).map_err(vcpu_error("FPU state"))
+}
+
+/// Switches on every processor state that CPUID offers (`mask`), as firmware may leave it.
+///
+/// Leaf 0xd tells the size of the states that are *on*; KVM brings it up to date when the guest
+/// executes XSETBV. A nested processor that does not report XSETBV (QEMU's emulated SVM) would
+/// leave it at the size of the least state, which Linux takes for a broken CPU.
+pub fn set_xcr0(vcpu: &VcpuFd, mask: u64) -> Result<(), Error> {
+    let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+    xcrs.xcrs[0] = kvm_xcr { xcr: 0, value: mask, ..Default::default() };
+    vcpu.set_xcrs(&xcrs).map_err(vcpu_error("extended control register"))
 }
 
 /// Wires LINT0 to the PIC (ExtINT) and LINT1 to NMI, as firmware leaves a PC.
