@@ -81,23 +81,24 @@ impl Source {
         Ok(Tree { dir })
     }
 
-    /// The source with the series applied. A changed series gives new times of
-    /// modification to exactly the files it changes or changed before, so that
-    /// objects built from the others are kept.
+    /// The source with the series applied. When the series changes, exactly the
+    /// files whose content changes get new times of modification, so that objects
+    /// built from the others are kept.
     pub(crate) fn patched(&self, paths: &Paths, series: &Series) -> Result<Tree> {
         let pristine = self.pristine(paths)?;
         let dir = self.folder_of(paths).join("patched");
         let (key, marker) = (series.key()?, dir.join(".series-applied"));
         let before = fs::read_to_string(&marker).unwrap_or_default();
-        let mut before = before.lines();
-        if before.next() == Some(key.as_str()) {
+        let mut before = before.lines().map(str::to_owned);
+        if before.next() == Some(key.clone()) {
             return Ok(Tree { dir });
         }
         let draft = Draft::new(&dir)?;
         process::output(Command::new("cp").arg("-al").arg("--").arg(pristine.dir.join(".")).arg(draft.path()))?;
         series.apply(draft.path())?;
-        before.try_for_each(|file| renew(&draft.path().join(file)))?;
-        let state = format!("{key}\n{}\n", series.touched()?.join("\n"));
+        let touched = series.touched()?;
+        before.chain(touched.iter().cloned()).try_for_each(|file| date(&dir.join(&file), &draft.path().join(&file)))?;
+        let state = format!("{key}\n{}\n", touched.join("\n"));
         fs::write(draft.path().join(".series-applied"), state).context("Cannot note the applied series")?;
         draft.publish()?;
         Ok(Tree { dir })
@@ -163,15 +164,16 @@ fn with_folder(mut key: Key, dir: &Path) -> Result<Key> {
     Ok(key)
 }
 
-/// Replaces a hard-linked file by a copy of itself with a new time.
-fn renew(path: &Path) -> Result<()> {
-    if !path.is_file() {
-        return Ok(());
-    }
-    let copy = path.with_extension("renewed");
-    fs::copy(path, &copy)
-        .and_then(|_| fs::rename(&copy, path))
-        .with_context(|| format!("Cannot renew {}", path.display()))
+/// Gives the file `new` the time of `old` if their contents agree, else a new
+/// time. Either way it is a file of its own: `new` may be a hard link.
+fn date(old: &Path, new: &Path) -> Result<()> {
+    let Ok(content) = fs::read(new) else { return Ok(()) };
+    let copy = new.with_extension("dated");
+    let dated = match fs::read(old) {
+        Ok(before) if before == content => fs::hard_link(old, &copy),
+        _ => fs::copy(new, &copy).map(drop),
+    };
+    dated.and_then(|()| fs::rename(&copy, new)).with_context(|| format!("Cannot date {}", new.display()))
 }
 
 /// `VERSION = 6`, `PATCHLEVEL = 12` → `6.12`.
@@ -193,12 +195,104 @@ pub(crate) fn compiler() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::support::paths::create_dir;
 
     #[test]
     fn version_of_reads_the_makefile_head() {
         let makefile = "# SPDX\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\n";
         assert_eq!(version_of(makefile).as_deref(), Some("6.12"));
         assert_eq!(version_of("all:\n"), None);
+    }
+
+    /// A source of two files, a repository with a series for it, and a cache.
+    struct Fixture {
+        root: PathBuf,
+        paths: Paths,
+    }
+
+    impl Fixture {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("xtask-source-{name}-{}", std::process::id()));
+            cache::remove(&root).unwrap();
+            for dir in ["linux/mm", "repo/kernel-patches/6.12", "cache"] {
+                create_dir(&root.join(dir)).unwrap();
+            }
+            fs::write(root.join("linux/Makefile"), "VERSION = 6\nPATCHLEVEL = 12\n").unwrap();
+            fs::write(root.join("linux/mm/a.c"), "a\n").unwrap();
+            fs::write(root.join("linux/mm/b.c"), "b\n").unwrap();
+            let paths = Paths {
+                repo: root.join("repo"),
+                target: root.join("target"),
+                cache: root.join("cache"),
+                xtask: PathBuf::new(),
+            };
+            Self { root, paths }
+        }
+
+        /// Makes the series one patch that changes `file` from `old` to `new`.
+        fn series(&self, file: &str, old: &str, new: &str) -> Series {
+            let dir = self.root.join("repo/kernel-patches/6.12");
+            let patch = format!("Why.\n---\n--- a/{file}\n+++ b/{file}\n@@ -1 +1 @@\n-{old}\n+{new}\n");
+            fs::write(dir.join("0001-x.patch"), patch).unwrap();
+            fs::write(dir.join("series"), "0001-x.patch\n").unwrap();
+            Series::read(&self.paths.repo, "6.12").unwrap()
+        }
+
+        fn source(&self) -> Source {
+            Source::locate(Some(&self.root.join("linux"))).unwrap()
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            cache::remove(&self.root).unwrap();
+        }
+    }
+
+    #[test]
+    fn patched_changes_only_what_the_series_says_and_never_the_pristine_tree() {
+        let fixture = Fixture::new("patched");
+        let source = fixture.source();
+        assert_eq!(source.version(&fixture.paths).unwrap(), "6.12");
+
+        let tree = source.patched(&fixture.paths, &fixture.series("mm/a.c", "a", "A")).unwrap();
+        let modified = |file: &str| fs::metadata(tree.dir.join(file)).unwrap().modified().unwrap();
+        let (a, makefile) = (modified("mm/a.c"), modified("Makefile"));
+        assert_eq!(fs::read(tree.dir.join("mm/a.c")).unwrap(), b"A\n");
+        assert_eq!(fs::read(source.pristine(&fixture.paths).unwrap().dir.join("mm/a.c")).unwrap(), b"a\n");
+
+        // A file that is no longer patched is new to make, too.
+        source.patched(&fixture.paths, &fixture.series("mm/b.c", "b", "B")).unwrap();
+        assert_eq!(fs::read(tree.dir.join("mm/a.c")).unwrap(), b"a\n");
+        assert_eq!(fs::read(tree.dir.join("mm/b.c")).unwrap(), b"B\n");
+        assert!(modified("mm/a.c") > a);
+
+        // Another patch to the same end is none to make.
+        let b = modified("mm/b.c");
+        let patch = fixture.root.join("repo/kernel-patches/6.12/0001-x.patch");
+        fs::write(&patch, format!("Another message.\n{}", fs::read_to_string(&patch).unwrap())).unwrap();
+        source.patched(&fixture.paths, &Series::read(&fixture.paths.repo, "6.12").unwrap()).unwrap();
+        assert_eq!(modified("mm/b.c"), b);
+        assert_eq!(modified("Makefile"), makefile);
+    }
+
+    #[test]
+    fn patched_that_does_not_apply_names_patch_and_version_and_leaves_nothing() {
+        let fixture = Fixture::new("reject");
+        let source = fixture.source();
+        let error = source.patched(&fixture.paths, &fixture.series("mm/a.c", "other", "A")).err().unwrap().to_string();
+        assert!(error.contains("0001-x.patch does not apply to Linux 6.12"), "{error}");
+        let left = fs::read_dir(source.folder_of(&fixture.paths)).unwrap().flatten().map(|entry| entry.file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["pristine"]);
+    }
+
+    #[test]
+    fn id_of_a_folder_changes_with_its_files() {
+        let fixture = Fixture::new("id");
+        let before = fixture.source().id;
+        fs::write(fixture.root.join("linux/mm/a.c"), "longer\n").unwrap();
+        assert_ne!(fixture.source().id, before);
     }
 }
