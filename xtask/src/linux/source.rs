@@ -168,6 +168,10 @@ fn with_folder(mut key: Key, dir: &Path) -> Result<Key> {
 /// time. Either way it is a file of its own: `new` may be a hard link.
 fn date(old: &Path, new: &Path) -> Result<()> {
     let Ok(content) = fs::read(new) else { return Ok(()) };
+    let inode = |path: &Path| fs::metadata(path).map(|meta| meta.ino()).ok();
+    if inode(old) == inode(new) {
+        return Ok(());
+    }
     let copy = new.with_extension("dated");
     let dated = match fs::read(old) {
         Ok(before) if before == content => fs::hard_link(old, &copy),

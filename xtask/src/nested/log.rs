@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -12,6 +13,9 @@ use crate::support::paths::create_dir;
 
 /// Logs kept.
 const KEPT: usize = 60;
+
+/// Nested hosts of this process.
+static RUNS: AtomicU32 = AtomicU32::new(1);
 
 /// How the kernel's reports of its own faults begin.
 const REPORTS: [&str; 14] = [
@@ -31,12 +35,13 @@ const REPORTS: [&str; 14] = [
     "rcu_sched detected stalls",
 ];
 
-/// A new log's path: `<dir>/20261121-203418-<pid>.log`.
+/// A new log's path: `<dir>/20261121-203418-<pid>-<run>.log`.
 pub(super) fn create(dir: &Path) -> Result<PathBuf> {
     create_dir(dir)?;
     cache::prune(dir, KEPT)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(dir.join(format!("{}-{}.log", timestamp(now), process::id())))
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    Ok(dir.join(format!("{}-{}-{run}.log", timestamp(now), process::id())))
 }
 
 /// The lines of a log that report a fault of the kernel.
