@@ -10,7 +10,7 @@ use kvm_ioctls::{Cap, Kvm, VmFd};
 use crate::arch::x86_64::boot_params::{self, BootInfo};
 use crate::arch::x86_64::cpuid::{self, Topology};
 use crate::arch::x86_64::regs::{self, Entry};
-use crate::arch::x86_64::{self, acpi, msr};
+use crate::arch::x86_64::{self, acpi, msr, reset_vector};
 use crate::bus::{self, PortBus};
 use crate::config::VmConfig;
 use crate::control::Control;
@@ -64,6 +64,7 @@ pub fn build(config: &VmConfig, prepared: Prepared) -> Result<Vmm, Error> {
     let console = console(&vm, &control)?;
     let bus = Arc::new(port_bus(&console, &control)?);
     acpi::write_tables(memory, config.cpus)?;
+    reset_vector::write(memory)?;
     let entry = write_boot_info(memory, &kernel, &BootInfo { ram: config.memory, initrd: plan.initrd })?;
     let vcpus = vcpus(&kvm, &vm, config.cpus, entry)?;
     let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, bus.clone(), control.clone())).collect();

@@ -6,6 +6,7 @@
 //!    0x9fc00 +---------------------------+  command line
 //!            | reserved (EBDA, ROM area) |
 //!    0xe0000 | ACPI tables               |
+//!    0xff000 | reserved: reset vector    |
 //!   1 MiB    +---------------------------+
 //!            | RAM: kernel ... initrd    |
 //!   ≤ 3 GiB  +---------------------------+ HOLE_START
@@ -43,7 +44,9 @@ pub const LOW_RAM_END: u64 = 0x9_fc00;
 /// RSDP first, the other ACPI tables behind it.
 pub const ACPI_START: u64 = 0xe_0000;
 /// End of the room for ACPI tables.
-pub const ACPI_END: u64 = 0x10_0000;
+pub const ACPI_END: u64 = 0xf_f000;
+/// Where a BIOS has its reset vector (f000:fff0).
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Start of extended memory; no kernel is loaded below.
 pub const HIMEM: u64 = 0x10_0000;
 
@@ -110,6 +113,7 @@ pub fn memory_map(size: u64) -> Vec<(u64, u64, RangeKind)> {
         (0, LOW_RAM_END, RangeKind::Ram),
         (LOW_RAM_END, ACPI_START - LOW_RAM_END, RangeKind::Reserved),
         (ACPI_START, ACPI_END - ACPI_START, RangeKind::Acpi),
+        (ACPI_END, HIMEM - ACPI_END, RangeKind::Reserved),
     ];
     for slot in slots(size) {
         let start = slot.gpa.max(HIMEM);

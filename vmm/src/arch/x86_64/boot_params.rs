@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(word(0x21c), 0x1234);
         assert_eq!(word(0x228), layout::CMDLINE as u32);
         assert_eq!(word(0x070), layout::ACPI_START as u32);
-        assert_eq!(word(0x1e8) & 0xff, 4);
+        assert_eq!(word(0x1e8) & 0xff, 5);
         assert_eq!(word(0x2d0 + 8), layout::LOW_RAM_END as u32);
     }
 

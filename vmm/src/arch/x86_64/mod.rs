@@ -5,6 +5,7 @@ pub mod boot_params;
 pub mod cpuid;
 pub mod msr;
 pub mod regs;
+pub mod reset_vector;
 
 /// What can go wrong while the guest's initial state is written.
 #[derive(Debug, thiserror::Error)]
