@@ -70,7 +70,6 @@ fn absent(listing: &str) -> Vec<&'static str> {
 }
 
 fn install(missing: &[&str]) -> Result<()> {
-    eprintln!("Installing {}", missing.join(" "));
     refresh_package_lists()?;
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(missing);
@@ -93,6 +92,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         bail!("Debian packages need root to install. Run this line, then try again:\n  {}", by_hand()?);
     };
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+    eprintln!("Running apt-get {}", arguments.join(" "));
     // apt's own progress goes to stderr: stdout carries results only.
     command.stdin(Stdio::null()).stdout(std::io::stderr());
     process::passed_through(&mut command).with_context(|| format!("Cannot run apt-get {}", arguments.join(" ")))
