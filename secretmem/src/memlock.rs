@@ -27,7 +27,7 @@ pub struct Limit {
 pub enum Error {
     /// The limit is too low and this process may not raise it.
     #[error(
-        "Locked-memory limit is too low: this needs {} KiB and this user already has {} KiB of \
+        "Locked-memory limit (RLIMIT_MEMLOCK) is too low: this needs {} KiB and this user already has {} KiB of \
          secret memory, but the limit is {} KiB; run `ulimit -l {}` as root (or set \
          LimitMEMLOCK=infinity, or CAP_SYS_RESOURCE) and try again",
         .need / 1024, .used / 1024, .limit.hard / 1024, .need.saturating_add(*.used).div_ceil(1024)

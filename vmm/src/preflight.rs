@@ -72,8 +72,9 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
     let kvm = kvm::open()?;
     kvm::check(&kvm, config.cpus)?;
     if config.backend == MemoryBackend::Secret {
-        check_series(kvm::secretmem_features(&kvm))?;
+        // First: a kernel whose secret memory is switched off does not show the capability either.
         secretmem::probe()?;
+        check_series(kvm::secretmem_features(&kvm))?;
         secretmem::memlock::make_room(config.memory)?;
     }
     check_free(config.memory)?;
