@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::demo::{build_release, cargo};
 use crate::host::{self, Host, Job, MachineArgs};
-use crate::kernel::{self, SourceArgs};
+use crate::kernel::SourceArgs;
 use crate::linux::stock::{self, Flavour};
 use crate::nested::Capture;
 use crate::support::paths::Paths;
@@ -138,10 +138,8 @@ fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
 /// Builds what the suites use: programs, the guest, guests that Debian made.
 fn prepare(paths: &Paths, args: &Args) -> Result<()> {
     build_release(paths)?;
-    let source = args.source.kernel_source.as_deref();
-    guest::ensure(paths, source)?;
-    stock::ensure(paths, Flavour::Cloud)?;
-    kernel::ensure(paths, kernel::Config::Lab, false, source).map(drop)
+    guest::ensure(paths, args.source.kernel_source.as_deref())?;
+    stock::ensure(paths, Flavour::Cloud).map(drop)
 }
 
 /// Builds the program that holds the suites, without running it.
