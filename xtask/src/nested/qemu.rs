@@ -10,7 +10,12 @@ use super::{Spec, inside};
 
 /// Always on the kernel command line. A panic ends QEMU (it resets, see
 /// `-no-reboot`); an oops does not, so that tests can read about it.
-const COMMAND_LINE: &str = "console=ttyS0 panic=-1 no_timer_check tsc=reliable random.trust_cpu=on";
+///
+/// The tolerance: an emulated CPU has no constant TSC, so built-in KVM keeps the first, coarse
+/// calibration as the guests' frequency. When the refined one is off by more than 250 ppm, KVM
+/// tries to scale, cannot, and leaves the multiplier at 0: the guests' timers never fire.
+const COMMAND_LINE: &str =
+    "console=ttyS0 panic=-1 no_timer_check tsc=reliable random.trust_cpu=on kvm.tsc_tolerance_ppm=100000";
 
 /// Files of one run.
 pub(super) struct Files<'a> {
