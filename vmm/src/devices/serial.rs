@@ -21,6 +21,9 @@ const IER: u16 = 1;
 const LCR: u16 = 3;
 const LCR_DLAB: u8 = 1 << 7;
 const IER_RECEIVE: u8 = 1;
+/// All interrupts on: what Linux writes while it finds out whether there is a UART at all. It
+/// empties the receiver after that.
+const IER_PROBE: u8 = 0xf;
 
 /// The line to the I/O APIC, an irqfd.
 struct Interrupt(EventFd);
@@ -61,7 +64,7 @@ impl SerialEvents for Room {
 struct Uart {
     registers: Serial<Interrupt, Arc<Room>, Vec<u8>>,
     divisor_latch: bool,
-    /// The driver has switched receive interrupts on at least once.
+    /// The driver has receive interrupts on, and means it.
     receiving: bool,
 }
 
@@ -94,8 +97,8 @@ impl SerialConsole {
         })
     }
 
-    /// Hands input to the guest and returns how many bytes it took. None at all until its driver
-    /// has switched receive interrupts on, because the driver drops what came earlier.
+    /// Hands input to the guest and returns how many bytes it took. None at all while its driver
+    /// has receive interrupts off: at start it drops what came before.
     ///
     /// If some bytes are left over, [`Self::room`] will say when to try again.
     pub fn receive(&self, input: &[u8]) -> usize {
@@ -153,7 +156,7 @@ impl Uart {
     fn write(&mut self, offset: u16, value: u8) {
         match offset {
             LCR => self.divisor_latch = value & LCR_DLAB != 0,
-            IER if !self.divisor_latch => self.receiving |= value & IER_RECEIVE != 0,
+            IER if !self.divisor_latch => self.receiving = value & IER_RECEIVE != 0 && value != IER_PROBE,
             _ => {}
         }
         if let Err(err) = self.registers.write(offset as u8, value) {
@@ -233,6 +236,8 @@ mod tests {
         console.write(IER, 1); // the divisor's high byte
         assert!(console.room().read().is_err());
         console.write(LCR, 3);
+        console.write(IER, IER_PROBE);
+        assert!(console.room().read().is_err());
         console.write(IER, IER_RECEIVE);
         assert!(console.room().read().is_ok());
         assert_eq!(console.receive(b"x"), 1);
