@@ -1,4 +1,4 @@
-//! Pseudo terminals, and what must happen between fork and exec.
+//! Pseudo terminals.
 #![allow(unsafe_code)] // Terminal ioctls and Command::pre_exec have no safe form.
 
 use std::io;
@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::errno::Errno;
 use nix::pty::{Winsize, openpty};
 
 mod ioctl {
@@ -46,25 +45,6 @@ pub(super) fn lead_session_on_stdin(command: &mut Command) {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
             ioctl::set_controlling(io::stdin().as_fd().as_raw_fd(), 0)?;
-            Ok(())
-        });
-    }
-}
-
-/// Ends the command when this process ends in whatever way.
-pub(super) fn end_with_parent(command: &mut Command) {
-    let parent = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe calls are made:
-    // prctl and getppid.
-    unsafe {
-        command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(Errno::last().into());
-            }
-            // The parent may have ended before the call.
-            if std::os::unix::process::parent_id() != parent {
-                return Err(io::Error::other("xtask has ended"));
-            }
             Ok(())
         });
     }

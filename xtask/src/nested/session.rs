@@ -20,6 +20,7 @@ use super::channel::{CHUNK, Frame, Start};
 use super::terminal::{Raw, Signals};
 use super::{Capture, Failure, Outcome, Spec, initramfs, log, pty, qemu};
 use crate::support::cache;
+use crate::support::orphan::end_with_parent;
 use crate::support::paths::Paths;
 use crate::support::process;
 
@@ -227,7 +228,7 @@ impl Machine {
         if spec.verbose {
             eprintln!("xtask: {command:?}");
         }
-        pty::end_with_parent(&mut command);
+        end_with_parent(&mut command, Signal::SIGKILL);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let child = command.spawn().context("Cannot run qemu-system-x86_64; cargo xtask setup installs it")?;
         Ok(Self { child, complaints })

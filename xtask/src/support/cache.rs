@@ -43,7 +43,8 @@ pub(crate) fn lock_unless(cache: &Path, name: &str, done: impl Fn() -> bool) -> 
     if done() { Ok(None) } else { lock(cache, name).map(Some) }
 }
 
-/// A folder to build an entry in. It is thrown away unless published.
+/// A folder to build an entry in. It is thrown away unless published. Its maker
+/// holds a lock, so that drafts found are those of xtasks that were killed.
 pub(crate) struct Draft {
     dir: PathBuf,
     entry: PathBuf,
@@ -52,7 +53,7 @@ pub(crate) struct Draft {
 impl Draft {
     pub(crate) fn new(entry: &Path) -> Result<Self> {
         let mut name = entry.file_name().context("A cache entry needs a name")?.to_owned();
-        name.push(format!(".draft-{}", process::id()));
+        name.push(".draft");
         let dir = entry.with_file_name(name);
         remove(&dir)?;
         create_dir(&dir)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod key;
+pub(crate) mod orphan;
 pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod progress;

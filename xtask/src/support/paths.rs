@@ -35,6 +35,9 @@ impl Paths {
             env::var_os("XDG_CACHE_HOME").map(PathBuf::from),
             env::var_os("HOME").map(PathBuf::from),
         )?;
+        if let Some(path) = [&repo, &cache].into_iter().find(|path| !make_can_build_in(path)) {
+            bail!("Kernels cannot be built below {}: make wants paths without spaces and colons", path.display());
+        }
         create_dir(&cache)?;
         let xtask = env::current_exe().context("Cannot tell where xtask itself is")?;
         Ok(Self { repo, target, cache, xtask })
@@ -59,6 +62,11 @@ impl Paths {
 /// Creates a folder and its parents.
 pub(crate) fn create_dir(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("Cannot create {}", dir.display()))
+}
+
+/// Whether make and the kernel's scripts can work below a path.
+fn make_can_build_in(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| !path.contains([' ', '\t', '\n', ':', '\'', '"', '$', '#', '%']))
 }
 
 /// The cache folder: the project's variable, then the desktop's, then ~/.cache.
@@ -94,6 +102,14 @@ mod tests {
     fn cache_root_relative_xdg_is_ignored_as_the_specification_says() {
         let root = cache_root(None, path("b"), path("/c")).unwrap();
         assert_eq!(root, Path::new("/c/.cache/secretvmm"));
+    }
+
+    #[test]
+    fn make_can_build_in_plain_paths_only() {
+        assert!(make_can_build_in(Path::new("/home/me/.cache/secret-vmm_1")));
+        for path in ["/home/my name", "/a:b", "/a$b"] {
+            assert!(!make_can_build_in(Path::new(path)), "{path}");
+        }
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
+use super::orphan::end_with_parent;
 use super::paths::create_dir;
 use super::progress::Progress;
 
@@ -54,6 +56,8 @@ pub(crate) fn logged(
         .append(true)
         .open(log)
         .with_context(|| format!("Cannot write {}", log.display()))?;
+    // make ends its compilers on this signal, so that nothing writes on after us.
+    end_with_parent(command, Signal::SIGTERM);
     let mut count = 0;
     let status = for_each_line(command, |line| {
         if let Some(line) = line {
