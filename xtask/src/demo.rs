@@ -43,6 +43,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
             command: vec![evidence.into(), "demo".into()],
             timeout: None,
             verbose: false,
+            input: false,
             copy: None,
         },
     )?;

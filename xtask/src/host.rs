@@ -101,6 +101,8 @@ pub(crate) struct Job {
     pub(crate) command: Vec<OsString>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) verbose: bool,
+    /// Gives the command this process's standard input, and a terminal if there is one.
+    pub(crate) input: bool,
     /// Keeps a copy of the command's standard output.
     pub(crate) copy: Option<Capture>,
 }
@@ -117,6 +119,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
             command,
             timeout: args.timeout.map(Duration::from_secs),
             verbose: args.verbose,
+            input: true,
             copy: None,
         },
     )?;
@@ -148,6 +151,7 @@ pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
             environment: environment(paths, job.host)?,
             timeout: job.timeout,
             verbose: job.verbose,
+            input: job.input,
             copy: job.copy.clone(),
         },
     )

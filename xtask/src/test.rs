@@ -196,6 +196,7 @@ fn run_suite(paths: &Paths, args: &Args, wanted: &NestedSuite, program: &Path, t
         command,
         timeout: Some(LIMIT),
         verbose: false,
+        input: false,
         copy: Some(copy.clone()),
     };
     let mut suite = Suite { name: wanted.name.into(), ..Suite::default() };

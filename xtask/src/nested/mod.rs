@@ -50,6 +50,8 @@ pub(crate) struct Spec {
     /// Ends the host after this time.
     pub(crate) timeout: Option<Duration>,
     pub(crate) verbose: bool,
+    /// Gives the command this process's standard input, and a terminal if there is one.
+    pub(crate) input: bool,
     /// Keeps a copy of the command's standard output.
     pub(crate) copy: Option<Capture>,
 }

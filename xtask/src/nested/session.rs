@@ -54,7 +54,7 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<Outcome> {
 
     let (ours, theirs) = UnixStream::pair().context("Cannot create a socket pair")?;
     let mut machine = Machine::start(spec, &scratch.0, &log, theirs)?;
-    let terminal = if stdin().is_terminal() && stdout().is_terminal() {
+    let terminal = if spec.input && stdin().is_terminal() && stdout().is_terminal() {
         Some(pty::size(stdin().as_fd()).unwrap_or((24, 80)))
     } else {
         None
@@ -193,6 +193,11 @@ impl Session<'_> {
                 eprintln!("xtask: Ctrl-] ends the nested host");
             }
             self.raw = Some(Raw::enter()?);
+        }
+        if !self.spec.input {
+            // A channel that broke is reported by its reader.
+            let _ = Frame::StdinEnd.send(&mut self.to_inside);
+            return Ok(());
         }
         let to = self.to_inside.try_clone().context("Cannot duplicate a socket")?;
         send_input(to, self.terminal, self.sender.clone());
