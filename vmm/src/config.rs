@@ -1,5 +1,7 @@
 //! The one description of a VM, wherever it came from.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use secretvmm_api::{MemoryBackend, VmConfigFile};
@@ -49,7 +51,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The kernel's answer.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The configuration file is no valid JSON, or says something unknown.
     #[error("Configuration file {} is not valid", path.display())]
@@ -76,7 +78,7 @@ impl VmConfig {
 
     /// Reads `--config-file`.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let text = read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let file = serde_json::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
         Self::from_resources(file)
     }
@@ -107,6 +109,17 @@ impl VmConfig {
         }
         Ok(())
     }
+}
+
+/// Reads a configuration file, of which a sane one has a few hundred bytes.
+fn read(path: &Path) -> io::Result<String> {
+    const LIMIT: u64 = 1 << 20;
+    let mut text = String::new();
+    File::open(path)?.take(LIMIT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LIMIT {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(text)
 }
 
 /// Rounds a size in bytes up to whole 2 MiB, so that all of it can be mapped by 2M leaves. None if

@@ -35,12 +35,14 @@ fn start(config: &VmConfig) -> u8 {
         Ok(vmm) => vmm,
         Err(err) => return fail(&err, exit::FAILURE),
     };
+    signals::hold_back();
     let raw = match RawMode::enter() {
         Ok(raw) => raw,
         Err(err) => return fail(&err, exit::FAILURE),
     };
     let result = event_loop::run(&mut vmm);
     drop(raw);
+    signals::let_through();
     match result {
         Ok(outcome) => finish(&outcome),
         Err(err) => fail(&err, exit::FAILURE),

@@ -24,19 +24,28 @@ pub struct Signals {
     suspend: Rc<Cell<bool>>,
 }
 
+/// Keeps the signals from having their usual effect on this thread and those it starts, so that
+/// they wait for [`Signals`]. To be called before the terminal is made raw.
+pub fn hold_back() {
+    mask(libc::SIG_BLOCK);
+}
+
+/// Gives the signals their usual effect back. To be called when the terminal is as it was: what
+/// is left to do may wait for standard error, and must not be out of reach then.
+pub fn let_through() {
+    mask(libc::SIG_UNBLOCK);
+}
+
+fn mask(how: libc::c_int) {
+    // SAFETY: the set is initialised; the call fails only for an unknown `how`.
+    unsafe { libc::pthread_sigmask(how, &handled(), std::ptr::null_mut()) };
+}
+
 impl Signals {
-    /// Blocks the signals for this thread and those it starts, and opens a descriptor for them.
+    /// Opens a descriptor for the signals that [`hold_back`] has blocked.
     pub fn new(control: Arc<Control>, suspend: Rc<Cell<bool>>) -> io::Result<Self> {
-        let mut set = empty_set();
-        for signal in ENDING.into_iter().chain([libc::SIGTSTP]) {
-            // SAFETY: the set is initialised and the numbers are valid.
-            unsafe { libc::sigaddset(&mut set, signal) };
-        }
-        // SAFETY: the set is valid for both calls; the result is checked below.
-        let fd = unsafe {
-            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-            libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-        };
+        // SAFETY: the set is valid; the result is checked below.
+        let fd = unsafe { libc::signalfd(-1, &handled(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -99,11 +108,16 @@ extern "C" fn on_sigbus(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c
     }
 }
 
-fn empty_set() -> libc::sigset_t {
-    // SAFETY: sigemptyset initialises the set, whose zero value is valid memory of integers.
+/// All signals that [`Signals`] handles.
+fn handled() -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises the set, whose zero value is valid memory of integers; the
+    // numbers added are valid.
     unsafe {
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&mut set);
+        for signal in ENDING.into_iter().chain([libc::SIGTSTP]) {
+            libc::sigaddset(&mut set, signal);
+        }
         set
     }
 }

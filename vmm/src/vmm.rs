@@ -57,6 +57,9 @@ pub enum Error {
     /// vCPU threads could not be started.
     #[error("vCPUs could not be started")]
     Start(#[from] kvm::Error),
+    /// A vCPU would not leave the guest.
+    #[error("A vCPU waits for the terminal and cannot be paused; let standard output go on and try again")]
+    Busy,
 }
 
 /// A VM. Dropping it stops it; the fields below are given up in their order, memory last.
@@ -114,19 +117,21 @@ impl Vmm {
         Ok(())
     }
 
-    /// Takes all vCPUs out of the guest; returns when they are.
+    /// Takes all vCPUs out of the guest; returns when they are. If one cannot be had within a
+    /// second, all go on.
     pub fn pause(&mut self) -> Result<(), Error> {
         self.expect(State::Running, "paused")?;
         self.control.set(Command::Pause);
-        loop {
+        for _ in 0..100 {
             self.kick();
             // A vCPU that ended the VM in the meantime will not park any more.
             if self.control.wait_parked(self.threads.len()) || self.control.command() == Command::Stop {
-                break;
+                self.state = State::Paused;
+                return Ok(());
             }
         }
-        self.state = State::Paused;
-        Ok(())
+        self.control.set(Command::Run);
+        Err(Error::Busy)
     }
 
     /// Lets all vCPUs go on.
