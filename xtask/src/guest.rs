@@ -56,7 +56,7 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
         .finish();
     let shelf = paths.cache.join("kernels/guest");
     let entry = shelf.join(key);
-    let _lock = cache::lock_unless(&paths.cache, "build", || entry.is_dir())?;
+    let _lock = cache::lock_unless(&paths.cache, "kernel-guest", || entry.is_dir())?;
     if !entry.is_dir() {
         let objects = source.objects(paths, "guest");
         create_dir(&objects)?;

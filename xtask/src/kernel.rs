@@ -65,8 +65,7 @@ impl Config {
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
     if args.clean {
-        let _lock = cache::lock(&paths.cache, "build")?;
-        return cache::remove(&paths.cache.join("source"));
+        return source::forget(paths);
     }
     let dir = ensure(paths, args.config, args.unpatched, args.source.kernel_source.as_deref())?;
     println!("{}", dir.join("bzImage").display());
@@ -90,7 +89,7 @@ pub(crate) fn ensure(paths: &Paths, config: Config, unpatched: bool, given: Opti
         .finish();
     let shelf = paths.cache.join("kernels").join(&name);
     let entry = shelf.join(key);
-    let _lock = cache::lock_unless(&paths.cache, "build", || entry.is_dir())?;
+    let _lock = cache::lock_unless(&paths.cache, &format!("kernel-{name}"), || entry.is_dir())?;
     if !entry.is_dir() {
         let tree = match &series {
             Some(series) => source.patched(paths, series)?,

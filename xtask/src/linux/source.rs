@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, bail};
 
 use super::series::Series;
-use crate::support::cache::{self, Draft};
+use crate::support::cache::{self, Draft, Lock};
 use crate::support::key::Key;
 use crate::support::paths::Paths;
 use crate::support::process;
@@ -31,9 +31,13 @@ pub(crate) struct Source {
     id: String,
 }
 
-/// An unpacked source.
+/// Guards unpacked sources: shared by those who build from one.
+const LOCK: &str = "source";
+
+/// An unpacked source. It stays as it is while this lives.
 pub(crate) struct Tree {
     pub(crate) dir: PathBuf,
+    _lock: Lock,
 }
 
 impl Source {
@@ -62,7 +66,6 @@ impl Source {
         if let Ok(version) = fs::read_to_string(&note) {
             return Ok(version);
         }
-        let _lock = cache::lock(&paths.cache, "build")?;
         let makefile = self.pristine(paths)?.dir.join("Makefile");
         let text = fs::read_to_string(&makefile).with_context(|| format!("Cannot read {}", makefile.display()))?;
         let version = version_of(&text).with_context(|| format!("{} is no kernel source", self.path.display()))?;
@@ -74,34 +77,48 @@ impl Source {
     /// The source as it came.
     pub(crate) fn pristine(&self, paths: &Paths) -> Result<Tree> {
         let dir = self.folder_of(paths).join("pristine");
-        if !dir.is_dir() {
-            self.forget_others(paths)?;
-            self.unpack(&dir)?;
+        loop {
+            let lock = cache::share(&paths.cache, LOCK)?;
+            if dir.is_dir() {
+                return Ok(Tree { dir, _lock: lock });
+            }
+            drop(lock);
+            let _lock = cache::lock(&paths.cache, LOCK)?;
+            self.unpack(paths)?;
         }
-        Ok(Tree { dir })
     }
 
     /// The source with the series applied. When the series changes, exactly the
     /// files whose content changes get new times of modification, so that objects
     /// built from the others are kept.
     pub(crate) fn patched(&self, paths: &Paths, series: &Series) -> Result<Tree> {
-        let pristine = self.pristine(paths)?;
         let dir = self.folder_of(paths).join("patched");
-        let (key, marker) = (series.key()?, dir.join(".series-applied"));
-        let before = fs::read_to_string(&marker).unwrap_or_default();
-        let mut before = before.lines().map(str::to_owned);
-        if before.next() == Some(key.clone()) {
-            return Ok(Tree { dir });
+        let key = series.key()?;
+        loop {
+            let lock = cache::share(&paths.cache, LOCK)?;
+            if applied(&dir).first() == Some(&key) {
+                return Ok(Tree { dir, _lock: lock });
+            }
+            drop(lock);
+            let _lock = cache::lock(&paths.cache, LOCK)?;
+            self.unpack(paths)?;
+            self.patch(paths, &dir, series)?;
         }
-        let draft = Draft::new(&dir)?;
-        process::output(Command::new("cp").arg("-al").arg("--").arg(pristine.dir.join(".")).arg(draft.path()))?;
+    }
+
+    /// Makes the patched tree anew; the caller holds the lock.
+    fn patch(&self, paths: &Paths, dir: &Path, series: &Series) -> Result<()> {
+        let key = series.key()?;
+        let before = applied(dir).into_iter().skip(1);
+        let pristine = self.folder_of(paths).join("pristine");
+        let draft = Draft::new(dir)?;
+        process::output(Command::new("cp").arg("-al").arg("--").arg(pristine.join(".")).arg(draft.path()))?;
         series.apply(draft.path())?;
         let touched = series.touched()?;
         before.chain(touched.iter().cloned()).try_for_each(|file| date(&dir.join(&file), &draft.path().join(&file)))?;
         let state = format!("{key}\n{}\n", touched.join("\n"));
-        fs::write(draft.path().join(".series-applied"), state).context("Cannot note the applied series")?;
-        draft.publish()?;
-        Ok(Tree { dir })
+        fs::write(draft.path().join(APPLIED), state).context("Cannot note the applied series")?;
+        draft.publish()
     }
 
     /// Where this source's objects go, a folder a kernel.
@@ -122,8 +139,14 @@ impl Source {
             .try_for_each(|entry| cache::remove(&entry.path()))
     }
 
-    fn unpack(&self, dir: &Path) -> Result<()> {
-        let draft = Draft::new(dir)?;
+    /// Unpacks the source unless it is there; the caller holds the lock.
+    fn unpack(&self, paths: &Paths) -> Result<()> {
+        let dir = self.folder_of(paths).join("pristine");
+        if dir.is_dir() {
+            return Ok(());
+        }
+        self.forget_others(paths)?;
+        let draft = Draft::new(&dir)?;
         let log = draft.path().with_extension("log");
         let mut progress = Progress::start(format!("unpack {}", self.path.display()));
         let mut command = Command::new("sh");
@@ -142,6 +165,20 @@ impl Source {
         cache::remove(&log)?;
         draft.publish()
     }
+}
+
+/// In a patched tree: the series' key, then the files it changed.
+const APPLIED: &str = ".series-applied";
+
+fn applied(dir: &Path) -> Vec<String> {
+    let note = fs::read_to_string(dir.join(APPLIED)).unwrap_or_default();
+    note.lines().map(str::to_owned).collect()
+}
+
+/// Deletes every unpacked source with its objects, once nobody builds from one.
+pub(crate) fn forget(paths: &Paths) -> Result<()> {
+    let _lock = cache::lock(&paths.cache, LOCK)?;
+    cache::remove(&paths.cache.join("source"))
 }
 
 /// Adds what tells one version of a file from another without reading it.
@@ -262,15 +299,17 @@ mod tests {
         assert_eq!(source.version(&fixture.paths).unwrap(), "6.12");
 
         let tree = source.patched(&fixture.paths, &fixture.series("mm/a.c", "a", "A")).unwrap();
-        let modified = |file: &str| fs::metadata(tree.dir.join(file)).unwrap().modified().unwrap();
+        let dir = tree.dir.clone();
+        drop(tree);
+        let modified = |file: &str| fs::metadata(dir.join(file)).unwrap().modified().unwrap();
         let (a, makefile) = (modified("mm/a.c"), modified("Makefile"));
-        assert_eq!(fs::read(tree.dir.join("mm/a.c")).unwrap(), b"A\n");
+        assert_eq!(fs::read(dir.join("mm/a.c")).unwrap(), b"A\n");
         assert_eq!(fs::read(source.pristine(&fixture.paths).unwrap().dir.join("mm/a.c")).unwrap(), b"a\n");
 
         // A file that is no longer patched is new to make, too.
         source.patched(&fixture.paths, &fixture.series("mm/b.c", "b", "B")).unwrap();
-        assert_eq!(fs::read(tree.dir.join("mm/a.c")).unwrap(), b"a\n");
-        assert_eq!(fs::read(tree.dir.join("mm/b.c")).unwrap(), b"B\n");
+        assert_eq!(fs::read(dir.join("mm/a.c")).unwrap(), b"a\n");
+        assert_eq!(fs::read(dir.join("mm/b.c")).unwrap(), b"B\n");
         assert!(modified("mm/a.c") > a);
 
         // Another patch to the same end is none to make.

@@ -13,11 +13,20 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::paths::create_dir;
 
-/// Held while a shared part of the cache is being changed.
+/// Held while a part of the cache is being changed, or must not be.
 pub(crate) struct Lock(#[allow(dead_code)] Flock<File>);
 
-/// Takes the lock `name`, waiting for other xtasks.
+/// Takes the lock `name` for itself, waiting for other xtasks.
 pub(crate) fn lock(cache: &Path, name: &str) -> Result<Lock> {
+    take(cache, name, [FlockArg::LockExclusiveNonblock, FlockArg::LockExclusive])
+}
+
+/// Takes the lock `name` together with others who only share it.
+pub(crate) fn share(cache: &Path, name: &str) -> Result<Lock> {
+    take(cache, name, [FlockArg::LockSharedNonblock, FlockArg::LockShared])
+}
+
+fn take(cache: &Path, name: &str, [at_once, waiting]: [FlockArg; 2]) -> Result<Lock> {
     let dir = cache.join("locks");
     create_dir(&dir)?;
     let path = dir.join(name);
@@ -28,11 +37,11 @@ pub(crate) fn lock(cache: &Path, name: &str) -> Result<Lock> {
         .open(&path)
         .with_context(|| format!("Cannot open {}", path.display()))?;
     let failed = |errno: Errno| anyhow!(errno).context(format!("Cannot lock {}", path.display()));
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+    match Flock::lock(file, at_once) {
         Ok(lock) => Ok(Lock(lock)),
         Err((file, Errno::EWOULDBLOCK)) => {
             eprintln!("Waiting for another xtask (it holds {})", path.display());
-            Flock::lock(file, FlockArg::LockExclusive).map(Lock).map_err(|(_, errno)| failed(errno))
+            Flock::lock(file, waiting).map(Lock).map_err(|(_, errno)| failed(errno))
         }
         Err((_, errno)) => Err(failed(errno)),
     }
