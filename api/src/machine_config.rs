@@ -19,7 +19,7 @@ pub struct MachineConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryBackend {
-    /// `memfd_secret(2)`: in no mapping of the host kernel.
+    /// `memfd_secret(2)`: absent from the host kernel's direct map.
     #[default]
     Secret,
     /// Ordinary shared memory, which the host can read at will.

@@ -1,4 +1,4 @@
-//! `memfd_secret(2)` as a library: memory that is in no kernel mapping but the caller's own.
+//! `memfd_secret(2)` as a library: memory that is absent from the kernel's direct map.
 //!
 //! Four small parts, none of which knows about KVM:
 //!

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 use log::LevelFilter;
 use secretvmm_api::MemoryBackend;
 
@@ -24,12 +24,15 @@ Exit codes:
   5      the guest's kernel panicked
   128+N  ended by signal N (143 SIGTERM, 130 SIGINT, 129 SIGHUP)";
 
-/// Run a virtual machine whose memory the host kernel has no mapping of
+const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --config-file <JSON> [--log-level <LEVEL>]";
+
+/// Run a virtual machine whose memory is hidden from the host kernel
 ///
-/// Guest memory comes from memfd_secret(2): no mapping in the host kernel points at it. The host
-/// kernel needs the secretvmm series, which this program checks before it starts anything.
+/// Guest memory comes from memfd_secret(2) and is absent from the host kernel's direct map. The
+/// host kernel needs the secretvmm series, which is checked before anything is started.
 #[derive(Debug, Parser)]
-#[command(name = "secretvmm", version, after_help = AFTER_HELP)]
+#[command(name = "secretvmm", version, override_usage = USAGE, after_help = AFTER_HELP)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
 pub struct Cli {
     #[command(flatten)]
     boot: Boot,
@@ -76,11 +79,17 @@ struct General {
     /// How much to say on standard error: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = parse_level)]
     log_level: LevelFilter,
+    /// Print this help; -h prints a summary
+    #[arg(short, long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Memory {
-    /// memfd_secret: in no mapping of the host kernel
+    /// memfd_secret: absent from the host kernel's direct map
     Secret,
     /// Ordinary memory, which the host can read
     Shared,

@@ -13,7 +13,7 @@ use super::Error;
 /// The file behind all of a guest's RAM.
 #[derive(Debug)]
 pub enum Backing {
-    /// Secret pages: in no mapping of the host kernel.
+    /// Secret pages: absent from the host kernel's direct map.
     Secret(SecretFile),
     /// Ordinary pages, on the user's explicit word.
     Shared(File),
