@@ -237,12 +237,14 @@ fn summary(results: &[Suite], time: Duration) -> u8 {
     results.iter().for_each(|suite| println!("{suite}"));
     let sum = |count: fn(&Counts) -> u64| results.iter().map(|suite| count(&suite.counts)).sum::<u64>();
     let (passed, failed, skipped) = (sum(|c| c.passed), sum(|c| c.failed), sum(|c| c.skipped));
-    println!("{}", if results.iter().all(Suite::passed) { "All suites passed" } else { "NOT all suites passed" });
+    let verdict = match (passed, results.iter().all(Suite::passed)) {
+        (_, false) => "NOT all suites passed",
+        (0, true) => "NO test ran",
+        (_, true) => "All suites passed",
+    };
+    println!("{verdict}");
     println!("Time: {}", duration(time));
     println!("Total: {passed} passed, {failed} failed, {skipped} skipped");
-    if passed == 0 {
-        println!("No test ran");
-    }
     u8::from(passed == 0 || !results.iter().all(Suite::passed))
 }
 
