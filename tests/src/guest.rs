@@ -204,9 +204,9 @@ impl Guest {
     /// # Errors
     /// The prompt did not come back in [`STEP_LIMIT`].
     pub fn shell(&mut self, command: &str) -> Result<String> {
-        // The command asks for the end mark in two halves, so that its echo is not taken for the mark.
-        self.type_line(&format!("{command}; echo do''ne"))?;
-        self.expect("do''ne", STEP_LIMIT)?;
+        // The marks are typed in two halves, so that the echo (which the shell wraps) is not taken for them.
+        self.type_line(&format!("echo be''gin; {command}; echo do''ne"))?;
+        self.expect("begin", STEP_LIMIT)?;
         let said = self.expect("done", STEP_LIMIT)?;
         self.expect("# ", STEP_LIMIT)?;
         Ok(said.trim_end_matches("done").trim().replace('\r', ""))

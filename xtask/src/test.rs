@@ -22,15 +22,18 @@ use crate::{guest, nested, setup};
 
 /// Suites on nested hosts: a module of tests/nested each, and the host it wants.
 const SUITES: [NestedSuite; 4] = [
-    NestedSuite { name: "lab", host: Host::Lab, append: "" },
-    NestedSuite { name: "disabled", host: Host::Lab, append: "secretmem.enable=0" },
-    NestedSuite { name: "stock", host: Host::Stock, append: "" },
-    NestedSuite { name: "shipped", host: Host::Shipped, append: "" },
+    NestedSuite { name: "lab", host: Host::Lab, cpus: 2, append: "" },
+    NestedSuite { name: "disabled", host: Host::Lab, cpus: 1, append: "secretmem.enable=0" },
+    // One CPU: Debian's kernel patches its own code while it runs (static keys), which QEMU 7.2 emulates on
+    // several CPUs with a race that was seen once as an int3 oops in __schedule. Ours are built without.
+    NestedSuite { name: "stock", host: Host::Stock, cpus: 1, append: "" },
+    NestedSuite { name: "shipped", host: Host::Shipped, cpus: 2, append: "" },
 ];
 
 struct NestedSuite {
     name: &'static str,
     host: Host,
+    cpus: u32,
     /// Added to the kernel command line.
     append: &'static str,
 }
@@ -191,7 +194,7 @@ fn run_suite(paths: &Paths, args: &Args, wanted: &NestedSuite, program: &Path, t
     let job = Job {
         host: wanted.host,
         unpatched: false,
-        machine: MachineArgs { append: wanted.append.into(), ..MachineArgs::default() },
+        machine: MachineArgs { append: wanted.append.into(), smp: Some(wanted.cpus), ..MachineArgs::default() },
         source: args.source.clone(),
         command,
         timeout: Some(LIMIT),
