@@ -40,17 +40,13 @@ impl KernelLog {
     /// # Errors
     /// `/dev/kmsg` cannot be opened (needs root).
     pub fn from_now() -> Result<Self> {
-        let mut kmsg = open()?;
+        let mut kmsg = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/kmsg")
+            .context("Cannot open /dev/kmsg")?;
         kmsg.seek(SeekFrom::End(0)).context("Cannot skip the old kernel log")?;
         Ok(KernelLog { kmsg })
-    }
-
-    /// Reads everything the kernel has kept since it started.
-    ///
-    /// # Errors
-    /// As [`KernelLog::from_now`].
-    pub fn from_boot() -> Result<Self> {
-        Ok(KernelLog { kmsg: open()? })
     }
 
     /// The messages that came since the last call.
@@ -80,10 +76,6 @@ impl KernelLog {
         ensure!(report.is_none(), "The host's kernel complained:\n{}", report.unwrap_or_default());
         Ok(())
     }
-}
-
-fn open() -> Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").context("Cannot open /dev/kmsg")
 }
 
 /// The text of a record `priority,sequence,time,flags;text\n KEY=value…`.
