@@ -22,12 +22,12 @@ use crate::{guest, nested, setup};
 
 /// Suites on nested hosts: a module of tests/nested each, and the host it wants.
 const SUITES: [NestedSuite; 4] = [
-    NestedSuite { name: "lab", host: Host::Lab, cpus: 2, append: "" },
+    // One CPU each: under QEMU 7.2's multi-threaded TCG with two, guests stalled in about one boot of fifty, and
+    // Debian's kernel oopsed once while it patched its own code. The cause is not known yet.
+    NestedSuite { name: "lab", host: Host::Lab, cpus: 1, append: "" },
     NestedSuite { name: "disabled", host: Host::Lab, cpus: 1, append: "secretmem.enable=0" },
-    // One CPU: Debian's kernel patches its own code while it runs (static keys), which QEMU 7.2 emulates on
-    // several CPUs with a race that was seen once as an int3 oops in __schedule. Ours are built without.
     NestedSuite { name: "stock", host: Host::Stock, cpus: 1, append: "" },
-    NestedSuite { name: "shipped", host: Host::Shipped, cpus: 2, append: "" },
+    NestedSuite { name: "shipped", host: Host::Shipped, cpus: 1, append: "" },
 ];
 
 struct NestedSuite {
