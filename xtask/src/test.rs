@@ -22,7 +22,7 @@ use crate::{guest, nested, setup};
 
 /// Suites on nested hosts: a module of tests/nested each, and the host it wants.
 const SUITES: [NestedSuite; 4] = [
-    // One CPU each: under QEMU 7.2's multi-threaded TCG with two, guests stalled in about one boot of fifty, and
+    // One CPU each: under QEMU 7.2's multi-threaded TCG with two, guests stalled or triple-faulted now and then, on ordinary memory too, and
     // Debian's kernel oopsed once while it patched its own code. The cause is not known yet.
     NestedSuite { name: "lab", host: Host::Lab, cpus: 1, append: "" },
     NestedSuite { name: "disabled", host: Host::Lab, cpus: 1, append: "secretmem.enable=0" },
