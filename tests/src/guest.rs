@@ -77,6 +77,12 @@ impl GuestBuilder {
         GuestBuilder { wrapper: Vec::new(), arguments, cmdline: String::new() }
     }
 
+    /// The guest that a `--config-file` describes.
+    pub fn from_file(config: &Path) -> Self {
+        let arguments = vec!["--config-file".into(), config.into()];
+        GuestBuilder { wrapper: Vec::new(), arguments, cmdline: String::new() }
+    }
+
     /// Adds arguments as they are.
     pub fn arguments<S: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));

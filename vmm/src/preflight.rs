@@ -3,6 +3,8 @@
 //! Each refusal is one line that says what to do. Nothing is left behind: no memory, no VM, no
 //! changed terminal.
 
+mod room;
+
 use kvm_ioctls::Kvm;
 use secretvmm_api::MemoryBackend;
 
@@ -37,17 +39,9 @@ pub enum Error {
     /// RLIMIT_MEMLOCK.
     #[error(transparent)]
     Memlock(#[from] secretmem::memlock::Error),
-    /// Not enough free memory.
-    #[error(
-        "The host has {} MiB of memory available, but this guest needs {} MiB; give a smaller --mem or free some",
-        .available >> 20, .need >> 20
-    )]
-    Memory {
-        /// Bytes asked for.
-        need: u64,
-        /// MemAvailable of /proc/meminfo, in bytes.
-        available: u64,
-    },
+    /// Not enough memory on the host, or in this process's control group.
+    #[error(transparent)]
+    Room(#[from] room::Error),
 }
 
 /// What preflight has opened and decided, for the builder to use.
@@ -77,7 +71,7 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
         check_series(kvm::secretmem_features(&kvm))?;
         secretmem::memlock::make_room(config.memory)?;
     }
-    check_free(config.memory)?;
+    room::check(config.memory)?;
     Ok(Prepared { kernel, initrd, plan, kvm })
 }
 
@@ -90,23 +84,6 @@ fn check_series(features: u32) -> Result<(), Error> {
     }
 }
 
-/// Guest memory cannot be swapped or reclaimed, so all of it must be there. A host that does not
-/// say how much it has is believed.
-fn check_free(need: u64) -> Result<(), Error> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    match available(&meminfo) {
-        Some(available) if available < need => Err(Error::Memory { need, available }),
-        _ => Ok(()),
-    }
-}
-
-/// MemAvailable in bytes.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,12 +93,6 @@ mod tests {
         assert!(matches!(check_series(0), Err(Error::NoSecretGuests)));
         assert!(matches!(check_series(1), Err(Error::PartOfTheSeries(1))));
         assert!(check_series(0b111).is_ok());
-    }
-
-    #[test]
-    fn available_reads_kib() {
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:    1024 kB\n"), Some(1 << 20));
-        assert_eq!(available("MemTotal: 9 kB\n"), None);
     }
 
     #[test]

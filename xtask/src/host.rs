@@ -54,9 +54,9 @@ pub(crate) struct MachineArgs {
     /// Its memory, taken from this machine as it is used.
     #[arg(long, default_value = "6G", value_parser = parse_memory)]
     pub(crate) mem: String,
-    /// Its CPUs [default: 2, with --icount 1].
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=32))]
-    pub(crate) smp: Option<u32>,
+    /// Its CPUs. Emulated, they all run on one CPU of this machine, in turn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(crate) smp: u32,
     /// Words to add to its kernel command line.
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub(crate) append: String,
@@ -67,7 +67,7 @@ pub(crate) struct MachineArgs {
 
 impl Default for MachineArgs {
     fn default() -> Self {
-        Self { mem: "6G".into(), smp: None, append: String::new(), icount: false }
+        Self { mem: "6G".into(), smp: 1, append: String::new(), icount: false }
     }
 }
 
@@ -132,19 +132,17 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
 
 /// Builds or fetches the kernel if needed, boots it, runs the command.
 pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
-    let cpus = match (job.machine.icount, job.machine.smp) {
-        (true, Some(2..)) => bail!("Counting instructions works with one CPU; leave --smp out"),
-        (true, _) => 1,
-        (false, smp) => smp.unwrap_or(2),
-    };
-    let (kernel, modules) = kernel_of(paths, job)?;
+    if job.machine.icount && job.machine.smp > 1 {
+        bail!("Counting instructions works with one CPU; leave --smp out");
+    }
+    let (kernel, modules) = kernel_of(paths, job.host, job.unpatched, &job.source)?;
     nested::run(
         paths,
         &Spec {
             kernel,
             modules,
             memory: job.machine.mem.clone(),
-            cpus,
+            cpus: job.machine.smp,
             append: job.machine.append.clone(),
             icount: job.machine.icount,
             command: job.command.clone(),
@@ -157,8 +155,14 @@ pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
     )
 }
 
-fn kernel_of(paths: &Paths, job: &Job) -> Result<(PathBuf, Option<PathBuf>)> {
-    let config = match job.host {
+/// Builds or fetches the kernel of `host` if needed.
+pub(crate) fn ensure(paths: &Paths, host: Host, source: &SourceArgs) -> Result<()> {
+    kernel_of(paths, host, false, source).map(drop)
+}
+
+/// The kernel to boot, and the folder of its modules if it has any.
+fn kernel_of(paths: &Paths, host: Host, unpatched: bool, source: &SourceArgs) -> Result<(PathBuf, Option<PathBuf>)> {
+    let config = match host {
         Host::Lab => kernel::Config::Lab,
         Host::Shipped => kernel::Config::Shipped,
         Host::Stock => {
@@ -166,7 +170,7 @@ fn kernel_of(paths: &Paths, job: &Job) -> Result<(PathBuf, Option<PathBuf>)> {
             return Ok((dir.join("vmlinuz"), Some(dir)));
         }
     };
-    let dir = kernel::ensure(paths, config, job.unpatched, job.source.kernel_source.as_deref())?;
+    let dir = kernel::ensure(paths, config, unpatched, source.kernel_source.as_deref())?;
     Ok((dir.join("bzImage"), None))
 }
 

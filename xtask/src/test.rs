@@ -1,10 +1,13 @@
 //! `cargo xtask test`: unit tests, then the suites on each nested host.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -22,24 +25,24 @@ use crate::{guest, nested, setup};
 
 /// Suites on nested hosts: a module of tests/nested each, and the host it wants.
 const SUITES: [NestedSuite; 4] = [
-    // One CPU each: under QEMU 7.2's multi-threaded TCG with two, guests stalled or triple-faulted now and then, on ordinary memory too, and
-    // Debian's kernel oopsed once while it patched its own code. The cause is not known yet.
-    NestedSuite { name: "lab", host: Host::Lab, cpus: 1, append: "" },
-    NestedSuite { name: "disabled", host: Host::Lab, cpus: 1, append: "secretmem.enable=0" },
-    NestedSuite { name: "stock", host: Host::Stock, cpus: 1, append: "" },
-    NestedSuite { name: "shipped", host: Host::Shipped, cpus: 1, append: "" },
+    NestedSuite { name: "lab", host: Host::Lab, append: "" },
+    NestedSuite { name: "disabled", host: Host::Lab, append: "secretmem.enable=0" },
+    NestedSuite { name: "stock", host: Host::Stock, append: "" },
+    NestedSuite { name: "shipped", host: Host::Shipped, append: "" },
 ];
 
 struct NestedSuite {
     name: &'static str,
     host: Host,
-    cpus: u32,
     /// Added to the kernel command line.
     append: &'static str,
 }
 
-/// No suite takes so long; one that does hangs.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
+/// A suite with more tests than this is spread over several hosts.
+const TESTS_A_HOST: usize = 10;
+
+/// No part of a suite takes so long; one that does hangs.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// Run the unit tests, then the suites on the nested hosts.
 ///
@@ -92,6 +95,20 @@ impl Suite {
         Self { name: name.into(), trouble: Some(format!("NOT RUN: {why}")), ..Self::default() }
     }
 
+    /// A suite from its parts, which ran beside each other.
+    fn whole(name: &str, parts: &[(&str, Suite)]) -> Self {
+        let mut whole = Self { name: name.into(), ..Self::default() };
+        for (_, part) in parts.iter().filter(|(of, _)| *of == name) {
+            whole.counts.passed += part.counts.passed;
+            whole.counts.failed += part.counts.failed;
+            whole.counts.skipped += part.counts.skipped;
+            whole.time = whole.time.max(part.time);
+            whole.trouble =
+                [whole.trouble.take(), part.trouble.clone()].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
+        }
+        whole
+    }
+
     fn passed(&self) -> bool {
         self.counts.failed == 0 && self.trouble.is_none()
     }
@@ -125,22 +142,45 @@ fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
 fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
     let program = build_nested(paths)?;
     let names = list(&program)?;
-    let wanted = |suite: &NestedSuite| select(&names, suite.name, args.filter.as_deref());
-    if SUITES.iter().all(|suite| wanted(suite).is_empty()) {
+    let wanted = SUITES.iter().map(|suite| (suite, select(&names, suite.name, args.filter.as_deref())));
+    let (with, without): (Vec<_>, Vec<_>) = wanted.partition(|(_, tests)| !tests.is_empty());
+    if with.is_empty() {
         return Ok(Vec::new());
     }
-    prepare(paths, args)?;
-    let results = SUITES.iter().filter_map(|suite| match (wanted(suite), &args.filter) {
-        (tests, None) if tests.is_empty() => Some(Suite::not_run(suite.name, "it has no tests")),
-        (tests, Some(_)) if tests.is_empty() => None,
-        (tests, _) => Some(run_suite(paths, args, suite, &program, &tests)),
+    let suites: Vec<&NestedSuite> = with.iter().map(|(suite, _)| *suite).collect();
+    prepare(paths, args, &suites)?;
+
+    let workers = nested::at_once()?;
+    let queue: VecDeque<Part<'_>> = with.into_iter().flat_map(|(suite, tests)| parts(suite, &tests, workers)).collect();
+    let queue = Mutex::new(queue);
+    let done = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    // Not in a `while let`, which would hold the lock as long as the part runs.
+                    let Some(part) = lock(&queue).pop_front() else { break };
+                    let result = run_part(paths, args, &part, &program);
+                    lock(&done).push((part.suite.name, result));
+                }
+            });
+        }
     });
-    Ok(results.collect())
+    let mut results: Vec<Suite> = suites.iter().map(|suite| Suite::whole(suite.name, &lock(&done))).collect();
+    if args.filter.is_none() {
+        results.extend(without.iter().map(|(suite, _)| Suite::not_run(suite.name, "it has no tests")));
+    }
+    Ok(results)
 }
 
-/// Builds what the suites use: programs, the guest, guests that Debian made.
-fn prepare(paths: &Paths, args: &Args) -> Result<()> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Builds what the suites use: programs, their hosts' kernels, the guest, guests that Debian made.
+fn prepare(paths: &Paths, args: &Args, suites: &[&NestedSuite]) -> Result<()> {
     build_release(paths)?;
+    suites.iter().try_for_each(|suite| host::ensure(paths, suite.host, &args.source))?;
     guest::ensure(paths, args.source.kernel_source.as_deref())?;
     stock::ensure(paths, Flavour::Cloud).map(drop)
 }
@@ -184,17 +224,31 @@ fn select(names: &[String], host: &str, filter: Option<&str>) -> Vec<String> {
     names.iter().filter(wanted).cloned().collect()
 }
 
-/// Boots one host and runs its tests there, one after the other.
-fn run_suite(paths: &Paths, args: &Args, wanted: &NestedSuite, program: &Path, tests: &[String]) -> Suite {
-    eprintln!("xtask: suite {}: {} tests", wanted.name, tests.len());
+/// Tests of one suite that one host runs, one after the other.
+struct Part<'a> {
+    suite: &'a NestedSuite,
+    tests: Vec<String>,
+}
+
+/// Deals a suite's tests out to `hosts`, if they are many: neighbours, which take about
+/// the same time, to different ones.
+fn parts<'a>(suite: &'a NestedSuite, tests: &[String], hosts: usize) -> Vec<Part<'a>> {
+    let count = tests.len().div_ceil(TESTS_A_HOST).min(hosts).max(1);
+    let share = |first| tests.iter().skip(first).step_by(count).cloned().collect();
+    (0..count).map(|first| Part { suite, tests: share(first) }).collect()
+}
+
+/// Boots a host and runs the tests there.
+fn run_part(paths: &Paths, args: &Args, part: &Part<'_>, program: &Path) -> Suite {
+    eprintln!("xtask: suite {}: a host for {} tests", part.suite.name, part.tests.len());
     let begun = Instant::now();
     let copy = Capture::default();
     let mut command: Vec<OsString> = vec![program.into(), "--test-threads=1".into(), "--exact".into()];
-    command.extend(tests.iter().map(OsString::from));
+    command.extend(part.tests.iter().map(OsString::from));
     let job = Job {
-        host: wanted.host,
+        host: part.suite.host,
         unpatched: false,
-        machine: MachineArgs { append: wanted.append.into(), smp: Some(wanted.cpus), ..MachineArgs::default() },
+        machine: MachineArgs { append: part.suite.append.into(), ..MachineArgs::default() },
         source: args.source.clone(),
         command,
         timeout: Some(LIMIT),
@@ -202,7 +256,7 @@ fn run_suite(paths: &Paths, args: &Args, wanted: &NestedSuite, program: &Path, t
         input: false,
         copy: Some(copy.clone()),
     };
-    let mut suite = Suite { name: wanted.name.into(), ..Suite::default() };
+    let mut suite = Suite { name: part.suite.name.into(), ..Suite::default() };
     let result = host::run_job(paths, &job);
     copy.text().lines().for_each(|line| suite.counts.add(line));
     suite.trouble = match result {
@@ -276,6 +330,28 @@ mod tests {
         );
         assert_eq!(executable(messages), Some(PathBuf::from("/t/nested-1")));
         assert_eq!(executable("{}"), None);
+    }
+
+    #[test]
+    fn parts_deal_many_tests_to_all_hosts_and_few_to_one() {
+        let names: Vec<String> = (0..25).map(|number| format!("lab::t{number}")).collect();
+        let sizes =
+            |tests: &[String], hosts| parts(&SUITES[0], tests, hosts).iter().map(|part| part.tests.len()).collect();
+        let (two, one): (Vec<usize>, Vec<usize>) = (sizes(&names, 2), sizes(&names[..3], 2));
+        assert_eq!((two, one), (vec![13, 12], vec![3]));
+    }
+
+    #[test]
+    fn whole_adds_up_parts_of_its_own_name() {
+        let part = |passed, trouble: Option<&str>, seconds| Suite {
+            counts: Counts { passed, ..Counts::default() },
+            trouble: trouble.map(str::to_owned),
+            time: Duration::from_secs(seconds),
+            ..Suite::default()
+        };
+        let parts = [("lab", part(2, None, 5)), ("lab", part(3, Some("died"), 4)), ("stock", part(9, None, 9))];
+        let whole = Suite::whole("lab", &parts);
+        assert_eq!((whole.counts.passed, whole.time.as_secs(), whole.passed()), (5, 5, false));
     }
 
     #[test]

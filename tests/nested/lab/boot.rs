@@ -1,7 +1,7 @@
 //! Every way to start a guest, on hidden memory.
 
 use anyhow::{Context, Result, ensure};
-use secretvmm_tests::artifacts::{GUEST_VMLINUX, STOCK_CLOUD_VMLINUZ, artifact};
+use secretvmm_tests::artifacts::{GUEST_BZIMAGE, GUEST_VMLINUX, STOCK_CLOUD_VMLINUZ, artifact};
 use secretvmm_tests::guest::{BOOT_LIMIT, Ending, Guest, GuestBuilder, STEP_LIMIT};
 
 use crate::support::{Scratch, assert_hidden, initrd_with_init, on_clean_host, own_guest, power_off};
@@ -63,6 +63,32 @@ fn vmlinux_boots_through_pvh() -> Result<()> {
         ensure!(guest.shell("nproc")?.ends_with('2'), "The second vCPU is missing");
         assert_hidden(&guest)?;
         power_off(&mut guest)
+    })
+}
+
+#[test]
+fn config_file_describes_the_whole_vm() -> Result<()> {
+    on_clean_host(|| {
+        let scratch = Scratch::new("config-file")?;
+        let initrd = initrd_with_init(
+            &scratch,
+            "/bin/busybox mount -t devtmpfs none /dev\n/bin/busybox mkdir /proc\n/bin/busybox mount -t proc none /proc\n\
+             echo config-file: $(/bin/busybox nproc) CPUs, $(/bin/busybox cat /proc/cmdline)\n\
+             exec /bin/busybox poweroff -f",
+        )?;
+        let config = serde_json::json!({
+            "boot-source": {
+                "kernel_image_path": artifact(GUEST_BZIMAGE)?,
+                "initrd_path": initrd,
+                "boot_args": "console=ttyS0 reboot=k panic=-1 own.word",
+            },
+            "machine-config": { "vcpu_count": 2, "mem_size_mib": 512 },
+        });
+        let file = scratch.file("vm.json", config.to_string().as_bytes())?;
+        let mut guest = GuestBuilder::from_file(&file).start()?;
+        let said = guest.console.expect_line("config-file: ", BOOT_LIMIT)?;
+        ensure!(said.contains("2 CPUs") && said.contains("own.word"), "Unexpected guest: {said}");
+        assert_ended_well(&mut guest)
     })
 }
 

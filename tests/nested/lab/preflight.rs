@@ -63,6 +63,13 @@ fn memory_more_than_the_host_has() -> Result<()> {
 }
 
 #[test]
+fn memory_more_than_the_control_group_allows() -> Result<()> {
+    let enter = "cd /sys/fs/cgroup && echo +memory >cgroup.subtree_control && mkdir -p small && \
+                 echo 256M >small/memory.max && echo $$ >small/cgroup.procs && exec \"$0\" \"$@\"";
+    refused(&own_guest()?.memory("512M").under(["sh", "-c", enter]), &["/sys/fs/cgroup/small leaves", "memory.max"])
+}
+
+#[test]
 fn memory_or_cpus_out_of_range_is_a_usage_error() -> Result<()> {
     for size in ["0M", "1M", "30M", "12Q", "2", "-1G", "99999999999G"] {
         assert_refused(&own_guest()?.memory(size), 2, &["error"])?;

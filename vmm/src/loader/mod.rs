@@ -9,6 +9,8 @@ mod cmdline;
 mod elf;
 mod initrd;
 mod plan;
+#[cfg(test)]
+mod testing;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

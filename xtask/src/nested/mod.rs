@@ -11,6 +11,7 @@
 //! and the exit code arrive in order and nothing is lost when QEMU is ended.
 
 pub(crate) mod channel;
+mod cpu;
 mod initramfs;
 pub(crate) mod inside;
 pub(crate) mod log;
@@ -21,10 +22,12 @@ mod terminal;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::{self, Write, stdout};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub(crate) use cpu::count as at_once;
 pub(crate) use session::run;
 
 /// The hidden command by which xtask runs as the first process inside.
@@ -52,22 +55,58 @@ pub(crate) struct Spec {
     pub(crate) verbose: bool,
     /// Gives the command this process's standard input, and a terminal if there is one.
     pub(crate) input: bool,
-    /// Keeps a copy of the command's standard output.
+    /// Keeps a copy of the command's standard output, and passes on whole lines.
     pub(crate) copy: Option<Capture>,
 }
 
-/// A command's standard output, while it is also passed on.
+/// A command's standard output, while it is also passed on, a whole line at a
+/// time: several hosts may be writing.
 #[derive(Clone, Default)]
-pub(crate) struct Capture(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Capture(Arc<Mutex<Captured>>);
+
+#[derive(Default)]
+struct Captured {
+    text: Vec<u8>,
+    /// How much of it was passed on.
+    passed: usize,
+}
 
 impl Capture {
-    fn add(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+    fn add(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut captured = self.lock();
+        captured.text.extend(bytes);
+        let lines = captured.text.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        captured.pass_on(lines)
+    }
+
+    /// Passes on an unfinished last line too: it names what was running when
+    /// the host died.
+    fn finish(&self) -> io::Result<()> {
+        let mut captured = self.lock();
+        if captured.text.last().is_some_and(|byte| *byte != b'\n') {
+            captured.text.push(b'\n');
+        }
+        let all = captured.text.len();
+        captured.pass_on(all)
     }
 
     /// What has come until now.
     pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.lock().text).into_owned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Captured> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Captured {
+    fn pass_on(&mut self, until: usize) -> io::Result<()> {
+        if until > self.passed {
+            stdout().write_all(&self.text[self.passed..until])?;
+            self.passed = until;
+        }
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 
 use super::channel::{CHUNK, Frame, Start};
+use super::cpu::{self, Cpu};
 use super::terminal::{Raw, Signals};
 use super::{Capture, Failure, Outcome, Spec, initramfs, log, pty, qemu};
 use crate::support::cache;
@@ -53,7 +54,8 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<Outcome> {
     initramfs::write(&scratch.0, &paths.xtask, spec.modules.as_deref())?;
 
     let (ours, theirs) = UnixStream::pair().context("Cannot create a socket pair")?;
-    let mut machine = Machine::start(spec, &scratch.0, &log, theirs)?;
+    let cpu = cpu::claim(&paths.cache)?;
+    let mut machine = Machine::start(spec, &cpu, &scratch.0, &log, theirs)?;
     let terminal = if spec.input && stdin().is_terminal() && stdout().is_terminal() {
         Some(pty::size(stdin().as_fd()).unwrap_or((24, 80)))
     } else {
@@ -69,6 +71,9 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<Outcome> {
     let result = session.watch(&events, &mut signals, &mut machine);
     drop(session);
     machine.end()?;
+    if let Some(copy) = &spec.copy {
+        copy.finish().context("Cannot write to standard output")?;
+    }
     let code = result?;
     Ok(Outcome { code, log })
 }
@@ -93,10 +98,10 @@ fn receive(mut from: UnixStream, copy: Option<Capture>, events: Sender<Event>) {
     thread::spawn(move || {
         loop {
             let written = match Frame::receive(&mut from) {
-                Ok(Frame::Stdout(bytes)) => {
-                    copy.iter().for_each(|copy| copy.add(&bytes));
-                    write(stdout(), &bytes)
-                }
+                Ok(Frame::Stdout(bytes)) => match &copy {
+                    Some(copy) => copy.add(&bytes),
+                    None => write(stdout(), &bytes),
+                },
                 Ok(Frame::Stderr(bytes)) => write(stderr(), &bytes),
                 Ok(Frame::Up) => events.send(Event::Up).map_err(|_| ErrorKind::BrokenPipe.into()),
                 Ok(Frame::Exit(code)) => {
@@ -223,13 +228,13 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(spec: &Spec, initramfs: &Path, log: &Path, channel: UnixStream) -> Result<Self> {
+    fn start(spec: &Spec, cpu: &Cpu, initramfs: &Path, log: &Path, channel: UnixStream) -> Result<Self> {
         // The one descriptor that QEMU is to inherit.
         fcntl(&channel, FcntlArg::F_SETFD(FdFlag::empty())).context("Cannot hand the channel to QEMU")?;
         let complaints = log.with_extension("qemu");
         let output = File::create(&complaints).with_context(|| format!("Cannot write {}", complaints.display()))?;
         let files = qemu::Files { initramfs, log, channel: channel.as_raw_fd() };
-        let mut command = qemu::command(spec, &files);
+        let mut command = qemu::command(spec, cpu, &files);
         if spec.verbose {
             eprintln!("xtask: {command:?}");
         }

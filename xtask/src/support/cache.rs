@@ -26,24 +26,39 @@ pub(crate) fn share(cache: &Path, name: &str) -> Result<Lock> {
     take(cache, name, [FlockArg::LockSharedNonblock, FlockArg::LockShared])
 }
 
-fn take(cache: &Path, name: &str, [at_once, waiting]: [FlockArg; 2]) -> Result<Lock> {
+/// Takes the lock `name` if nobody holds it.
+pub(crate) fn try_lock(cache: &Path, name: &str) -> Result<Option<Lock>> {
+    let (path, file) = open(cache, name)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(Lock(lock))),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(failed(&path, errno)),
+    }
+}
+
+fn open(cache: &Path, name: &str) -> Result<(PathBuf, File)> {
     let dir = cache.join("locks");
     create_dir(&dir)?;
     let path = dir.join(name);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("Cannot open {}", path.display()))?;
-    let failed = |errno: Errno| anyhow!(errno).context(format!("Cannot lock {}", path.display()));
+    let mut options = File::options();
+    let file = options.create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("Cannot open {}", path.display()))?;
+    Ok((path, file))
+}
+
+fn failed(path: &Path, errno: Errno) -> anyhow::Error {
+    anyhow!(errno).context(format!("Cannot lock {}", path.display()))
+}
+
+fn take(cache: &Path, name: &str, [at_once, waiting]: [FlockArg; 2]) -> Result<Lock> {
+    let (path, file) = open(cache, name)?;
     match Flock::lock(file, at_once) {
         Ok(lock) => Ok(Lock(lock)),
         Err((file, Errno::EWOULDBLOCK)) => {
             eprintln!("Waiting for another xtask (it holds {})", path.display());
-            Flock::lock(file, waiting).map(Lock).map_err(|(_, errno)| failed(errno))
+            Flock::lock(file, waiting).map(Lock).map_err(|(_, errno)| failed(&path, errno))
         }
-        Err((_, errno)) => Err(failed(errno)),
+        Err((_, errno)) => Err(failed(&path, errno)),
     }
 }
 

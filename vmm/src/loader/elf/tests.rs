@@ -1,10 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::Write;
-
-use vmm_sys_util::tempfile::TempFile;
-
 use super::super::Kernel;
+use super::super::testing::{open, open_patched};
 use super::*;
 
 const NOTE_AT: usize = 0x100;
@@ -33,16 +30,8 @@ fn image() -> Vec<u8> {
     bytes
 }
 
-fn open(bytes: &[u8]) -> Result<Kernel, Error> {
-    let file = TempFile::new().unwrap();
-    file.as_file().write_all(bytes).unwrap();
-    Kernel::open(file.as_path())
-}
-
 fn patched(offset: usize, value: &[u8]) -> Result<Kernel, Error> {
-    let mut bytes = image();
-    bytes[offset..offset + value.len()].copy_from_slice(value);
-    open(&bytes)
+    open_patched(image(), offset, value)
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! Is there room for the guest? Its memory can be neither swapped nor reclaimed, so all of it must
+//! be there, on the host and within the limits of this process's control groups.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Why the guest does not fit.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// MemAvailable of /proc/meminfo.
+    #[error(
+        "The host has {} MiB of memory available, but this guest needs {} MiB; give a smaller --mem or free some",
+        .available >> 20, .need >> 20
+    )]
+    Host {
+        /// Bytes asked for.
+        need: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+    /// memory.max of a control group (v2), less what the group uses.
+    #[error(
+        "The control group {} leaves {} MiB of memory, but this guest needs {} MiB; give a smaller --mem or raise its memory.max",
+        group.display(), .available >> 20, .need >> 20
+    )]
+    Group {
+        /// The group's folder.
+        group: PathBuf,
+        /// Bytes asked for.
+        need: u64,
+        /// Bytes that may still be charged.
+        available: u64,
+    },
+}
+
+/// Checks that `need` bytes are there. A host that does not say how much it has is believed.
+pub(super) fn check(need: u64) -> Result<(), Error> {
+    check_host(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), need)?;
+    let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    check_groups(Path::new("/sys/fs/cgroup"), &membership, need)
+}
+
+fn check_host(meminfo: &str, need: u64) -> Result<(), Error> {
+    match available(meminfo) {
+        Some(available) if available < need => Err(Error::Host { need, available }),
+        _ => Ok(()),
+    }
+}
+
+/// MemAvailable in bytes.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Looks at the process's group and all above it: each may have a limit.
+fn check_groups(root: &Path, membership: &str, need: u64) -> Result<(), Error> {
+    // "0::/path" is the v2 hierarchy (cgroups(7)); paths outside a namespace's root begin with "/..".
+    let Some(path) = membership.lines().find_map(|line| line.strip_prefix("0::/")) else { return Ok(()) };
+    for group in root.join(path).ancestors().take_while(|group| group.starts_with(root)) {
+        match left(group) {
+            Some(available) if available < need => {
+                return Err(Error::Group { group: group.to_path_buf(), need, available });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a group may still be charged, in bytes; None without a limit.
+fn left(group: &Path) -> Option<u64> {
+    let number = |name| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use vmm_sys_util::tempdir::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn check_host_compares_kib_with_bytes() {
+        let meminfo = "MemTotal: 9 kB\nMemAvailable:    1024 kB\n";
+        assert_eq!(check_host(meminfo, 1 << 20), Ok(()));
+        assert_eq!(check_host(meminfo, (1 << 20) + 1), Err(Error::Host { need: (1 << 20) + 1, available: 1 << 20 }));
+        assert_eq!(check_host("MemTotal: 9 kB\n", u64::MAX), Ok(()), "an unknown amount");
+    }
+
+    #[test]
+    fn check_groups_finds_the_limit_of_a_group_above() {
+        let dir = TempDir::new().unwrap();
+        let (root, above) = (dir.as_path(), dir.as_path().join("tenants"));
+        fs::create_dir_all(above.join("a")).unwrap();
+        fs::write(above.join("memory.max"), "1000\n").unwrap();
+        fs::write(above.join("memory.current"), "300\n").unwrap();
+        fs::write(above.join("a/memory.max"), "max\n").unwrap();
+        fs::write(above.join("a/memory.current"), "300\n").unwrap();
+        assert_eq!(check_groups(root, "0::/tenants/a\n", 700), Ok(()));
+        assert_eq!(
+            check_groups(root, "1:cpu:/\n0::/tenants/a\n", 701),
+            Err(Error::Group { group: above, need: 701, available: 700 })
+        );
+        assert_eq!(check_groups(root, "4:memory:/tenants/a\n", 701), Ok(()), "no v2 hierarchy");
+    }
+}
