@@ -8,5 +8,5 @@ mod machine_config;
 mod vm_config_file;
 
 pub use boot_source::BootSource;
-pub use machine_config::{MachineConfig, MemoryBackend};
+pub use machine_config::{HugePages, MachineConfig, MemoryBackend, MemoryPool};
 pub use vm_config_file::VmConfigFile;

@@ -5,23 +5,24 @@
 //! - [`probe`]: can this kernel give secret memory at all, and if not, why;
 //! - [`memlock`]: `RLIMIT_MEMLOCK`, which secret pages are charged against, per user and at the
 //!   moment a page is first touched;
-//! - [`SecretFile`]: an anonymous file of secret pages, sized once;
+//! - [`SecretFile`]: an anonymous file of secret pages, sized once, of a [`Mode`], and populated
+//!   ahead if wanted;
 //! - [`Mapping`]: a shared mapping whose address, file offset and length agree modulo 2 MiB,
 //!   between two guard areas, and which neither `fork(2)` nor a core dump takes along.
 //!
-//! What this crate does not do: allocate small objects, populate pages ahead (`MADV_POPULATE_*`
-//! and `MAP_POPULATE` go through get_user_pages and fail on secret memory) or fall back to
-//! ordinary memory.
+//! What this crate does not do: allocate small objects, or fall back to ordinary memory.
 
 mod error;
 mod file;
 mod mapping;
 pub mod memlock;
+mod mode;
 mod probe;
 
 pub use error::{Error, Result};
 pub use file::SecretFile;
 pub use mapping::Mapping;
+pub use mode::Mode;
 pub use probe::{Unavailable, probe};
 
 /// Size and alignment of a PMD leaf on x86-64, in bytes. Mappings are congruent modulo this, so

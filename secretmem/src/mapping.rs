@@ -59,7 +59,7 @@ impl Mapping {
         let start = unsafe { base.add(lead) };
         let mapping = Self { start, len: size, reservation: (base, reserved) };
         mapping.fill(file.as_fd().as_raw_fd(), offset).map_err(map_error)?;
-        mapping.advise().map_err(Error::Advise)?;
+        mapping.advise(&[libc::MADV_DONTFORK, libc::MADV_DONTDUMP])?;
         Ok(mapping)
     }
 
@@ -93,11 +93,19 @@ impl Mapping {
         Ok(())
     }
 
-    fn advise(&self) -> io::Result<()> {
-        for advice in [libc::MADV_DONTFORK, libc::MADV_DONTDUMP] {
+    /// Asks for 4 KiB pages from now on, for what is not populated yet.
+    ///
+    /// # Errors
+    /// [`Error::Advise`] on a kernel without transparent huge pages.
+    pub fn use_small_pages(&self) -> Result<()> {
+        self.advise(&[libc::MADV_NOHUGEPAGE])
+    }
+
+    fn advise(&self, advices: &[i32]) -> Result<()> {
+        for advice in advices {
             // SAFETY: the range is ours and these advices do not change its contents.
-            if unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) } < 0 {
-                return Err(io::Error::last_os_error());
+            if unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, *advice) } < 0 {
+                return Err(Error::Advise(io::Error::last_os_error()));
             }
         }
         Ok(())

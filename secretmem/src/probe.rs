@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::Mode;
 use crate::file::memfd_secret;
 
 /// Why `memfd_secret(2)` cannot be had. The texts say what to do about it.
@@ -31,7 +32,7 @@ pub enum Unavailable {
 /// # Errors
 /// [`Unavailable`], with the reason as far as the kernel tells it.
 pub fn probe() -> Result<(), Unavailable> {
-    match memfd_secret() {
+    match memfd_secret(Mode::empty()) {
         Ok(_) => Ok(()),
         Err(err) => Err(explain(err, built_in())),
     }

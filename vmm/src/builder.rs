@@ -56,7 +56,7 @@ pub enum Error {
 /// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs.
 pub fn build(config: &VmConfig, prepared: Prepared) -> Result<Vmm, Error> {
     let Prepared { mut kernel, mut initrd, plan, kvm } = prepared;
-    let ram = GuestRam::create(config.backend, config.memory)?;
+    let ram = GuestRam::create(config.ram, config.memory)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
     plan.load(memory, &mut kernel, initrd.as_mut(), &config.cmdline)?;

@@ -4,11 +4,20 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use log::LevelFilter;
-use secretvmm_api::MemoryBackend;
 
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
+use crate::memory::{RamKind, SecretOptions};
 
 const AFTER_HELP: &str = "\
+Memory:
+  secret           memfd_secret: absent from the host kernel's direct map, for this process alone
+    ,huge=auto       2 MiB pages where there are any, else 4 KiB (default)
+    ,huge=require    2 MiB pages or an error
+    ,huge=off        4 KiB pages, allocated when the guest touches them
+    ,pool=auto       from the pool reserved at boot if this user may, else from free memory (default)
+    ,pool=boot       from the pool or an error
+  shared           ordinary memory, which the host can read
+
 Terminal:
   Standard input and output are the guest's serial console (ttyS0).
   Ctrl-A x         quit
@@ -65,9 +74,9 @@ struct Machine {
     /// Number of vCPUs, 1 to 32
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(config::MAX_CPUS)))]
     cpus: u8,
-    /// What guest memory is made of
-    #[arg(long, value_name = "KIND", value_enum, default_value_t = Memory::Secret)]
-    memory: Memory,
+    /// What guest memory is made of: secret or shared; see below
+    #[arg(long, value_name = "KIND", default_value = "secret", value_parser = parse_ram)]
+    memory: RamKind,
 }
 
 #[derive(Debug, Args)]
@@ -87,21 +96,28 @@ struct General {
     version: Option<bool>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Memory {
-    /// memfd_secret: absent from the host kernel's direct map
-    Secret,
-    /// Ordinary memory, which the host can read
-    Shared,
+/// `secret` with its options, or `shared`.
+fn parse_ram(text: &str) -> Result<RamKind, String> {
+    let mut words = text.split(',');
+    match words.next() {
+        Some("secret") => words.try_fold(SecretOptions::default(), set_option).map(RamKind::Secret),
+        Some("shared") if words.next().is_none() => Ok(RamKind::Shared),
+        Some("shared") => Err("shared takes no options".to_owned()),
+        _ => Err("give secret or shared".to_owned()),
+    }
 }
 
-impl From<Memory> for MemoryBackend {
-    fn from(memory: Memory) -> Self {
-        match memory {
-            Memory::Secret => Self::Secret,
-            Memory::Shared => Self::Shared,
-        }
+fn set_option(mut options: SecretOptions, word: &str) -> Result<SecretOptions, String> {
+    match word.split_once('=') {
+        Some(("huge", value)) => options.huge = choice(value, "huge is auto, require or off")?,
+        Some(("pool", value)) => options.pool = choice(value, "pool is auto or boot")?,
+        _ => return Err("secret takes huge=auto|require|off and pool=auto|boot".to_owned()),
     }
+    Ok(options)
+}
+
+fn choice<T: ValueEnum>(value: &str, help: &str) -> Result<T, String> {
+    T::from_str(value, false).map_err(|_| help.to_owned())
 }
 
 fn parse_level(text: &str) -> Result<LevelFilter, &'static str> {
@@ -125,7 +141,7 @@ impl Cli {
                 cmdline: self.boot.cmdline,
                 memory: self.machine.mem,
                 cpus: self.machine.cpus,
-                backend: self.machine.memory.into(),
+                ram: self.machine.memory,
             },
         };
         config.validate()?;
@@ -137,6 +153,7 @@ impl Cli {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::memory::{Huge, Pool};
     use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<VmConfig, String> {
@@ -153,7 +170,18 @@ mod tests {
     fn quick_line_gives_secret_memory_and_defaults() {
         let config = parse("secretvmm --kernel bzImage --mem 2G").unwrap();
         assert_eq!(config, VmConfig { memory: 2 << 30, ..VmConfig::new("bzImage".into()) });
-        assert_eq!(config.backend, MemoryBackend::Secret);
+        assert_eq!(config.ram, RamKind::Secret(SecretOptions::default()));
+    }
+
+    #[test]
+    fn memory_takes_options_in_any_order() {
+        let ram = |text: &str| parse(&format!("secretvmm --kernel k --memory {text}")).unwrap().ram;
+        assert_eq!(ram("shared"), RamKind::Shared);
+        let expected = SecretOptions { huge: Huge::Require, pool: Pool::Boot };
+        assert_eq!(ram("secret,pool=boot,huge=require"), RamKind::Secret(expected));
+        assert_eq!(ram("secret,huge=require,pool=boot"), RamKind::Secret(expected));
+        let expected = SecretOptions { huge: Huge::Off, pool: Pool::Auto };
+        assert_eq!(ram("secret,huge=off"), RamKind::Secret(expected));
     }
 
     #[test]
@@ -167,6 +195,11 @@ mod tests {
             "secretvmm --kernel k --mem 31M --cpus 1 extra",
             "secretvmm --kernel k --mem 2M",
             "secretvmm --kernel k --memory plain",
+            "secretvmm --kernel k --memory shared,huge=require",
+            "secretvmm --kernel k --memory secret,",
+            "secretvmm --kernel k --memory secret,huge",
+            "secretvmm --kernel k --memory secret,huge=yes",
+            "secretvmm --kernel k --memory secret,pages=2M",
             "secretvmm --kernel k --config-file f",
             "secretvmm --config-file /nonexistent",
         ] {

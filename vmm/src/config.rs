@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use secretvmm_api::{MemoryBackend, VmConfigFile};
+use secretvmm_api::{HugePages, MachineConfig, MemoryBackend, MemoryPool, VmConfigFile};
 
-use crate::memory::layout;
+use crate::memory::{Huge, Pool, RamKind, SecretOptions, layout};
 
 /// Used when no command line is given.
 pub const DEFAULT_CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1";
@@ -29,7 +29,7 @@ pub struct VmConfig {
     /// vCPUs.
     pub cpus: u8,
     /// What guest RAM is made of.
-    pub backend: MemoryBackend,
+    pub ram: RamKind,
 }
 
 /// A configuration that makes no sense on any host.
@@ -45,6 +45,9 @@ pub enum Error {
     /// More than an address can say.
     #[error("{0} MiB of memory are more than any machine has")]
     MemoryTooLarge(u64),
+    /// 2 MiB pages or the pool for memory that is not hidden.
+    #[error("Pages of 2 MiB and of the boot pool are for hidden memory; shared memory has neither")]
+    SharedPages,
     /// The configuration file cannot be read.
     #[error("Configuration file {} cannot be read", path.display())]
     Read {
@@ -72,7 +75,7 @@ impl VmConfig {
             cmdline: DEFAULT_CMDLINE.to_owned(),
             memory: DEFAULT_MEMORY,
             cpus: 1,
-            backend: MemoryBackend::default(),
+            ram: RamKind::default(),
         }
     }
 
@@ -91,7 +94,7 @@ impl VmConfig {
             let mib = machine.mem_size_mib;
             config.memory = mib.checked_mul(1 << 20).and_then(round_memory).ok_or(Error::MemoryTooLarge(mib))?;
             config.cpus = machine.vcpu_count;
-            config.backend = machine.memory_backend;
+            config.ram = ram_kind(&machine)?;
         }
         Ok(config)
     }
@@ -108,6 +111,23 @@ impl VmConfig {
             return Err(Error::MemoryTooLarge(self.memory >> 20));
         }
         Ok(())
+    }
+}
+
+/// What the machine's memory is made of.
+fn ram_kind(machine: &MachineConfig) -> Result<RamKind, Error> {
+    let huge = match machine.huge_pages {
+        HugePages::None => Huge::Auto,
+        HugePages::Require2M => Huge::Require,
+    };
+    let pool = match machine.memory_pool {
+        MemoryPool::Auto => Pool::Auto,
+        MemoryPool::Boot => Pool::Boot,
+    };
+    match (machine.memory_backend, SecretOptions { huge, pool }) {
+        (MemoryBackend::Secret, options) => Ok(RamKind::Secret(options)),
+        (MemoryBackend::Shared, options) if options == SecretOptions::default() => Ok(RamKind::Shared),
+        (MemoryBackend::Shared, _) => Err(Error::SharedPages),
     }
 }
 
@@ -179,9 +199,14 @@ mod tests {
         let text = r#"{"boot-source": {"kernel_image_path": "/k", "initrd_path": "/i", "boot_args": "quiet"},
                        "machine-config": {"vcpu_count": 4, "mem_size_mib": 65, "memory_backend": "shared"}}"#;
         let config = VmConfig::from_resources(serde_json::from_str(text).unwrap()).unwrap();
-        let backend = MemoryBackend::Shared;
         let expected = VmConfig { initrd: Some("/i".into()), cmdline: "quiet".into(), ..VmConfig::new("/k".into()) };
-        assert_eq!(config, VmConfig { memory: 66 << 20, cpus: 4, backend, ..expected });
+        assert_eq!(config, VmConfig { memory: 66 << 20, cpus: 4, ram: RamKind::Shared, ..expected });
+        let text = r#"{"boot-source": {"kernel_image_path": "/k"},
+                       "machine-config": {"vcpu_count": 1, "mem_size_mib": 512, "huge_pages": "2M", "memory_pool": "boot"}}"#;
+        let config = VmConfig::from_resources(serde_json::from_str(text).unwrap()).unwrap();
+        assert_eq!(config.ram, RamKind::Secret(SecretOptions { huge: Huge::Require, pool: Pool::Boot }));
+        let shared = text.replace("\"huge_pages\"", "\"memory_backend\": \"shared\", \"huge_pages\"");
+        assert!(matches!(VmConfig::from_resources(serde_json::from_str(&shared).unwrap()), Err(Error::SharedPages)));
         let text = r#"{"boot-source": {"kernel_image_path": "/k"}}"#;
         let config = VmConfig::from_resources(serde_json::from_str(text).unwrap()).unwrap();
         assert_eq!(config, VmConfig::new("/k".into()));

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use secretvmm::cli::Cli;
 use secretvmm::control::Outcome;
+use secretvmm::memory::RamKind;
 use secretvmm::terminal::RawMode;
 use secretvmm::{VmConfig, builder, event_loop, exit, logger, preflight, signals};
-use secretvmm_api::MemoryBackend;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -25,7 +25,7 @@ fn start(config: &VmConfig) -> u8 {
         Ok(prepared) => prepared,
         Err(err) => return fail(&err, exit::PREFLIGHT),
     };
-    if config.backend == MemoryBackend::Shared {
+    if config.ram == RamKind::Shared {
         eprintln!("secretvmm: warning: guest memory is ordinary memory, which this host can read (--memory shared)");
     }
     if let Err(err) = signals::install_last_resort() {

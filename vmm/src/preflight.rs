@@ -5,12 +5,11 @@
 
 mod room;
 
-use kvm_ioctls::Kvm;
-use secretvmm_api::MemoryBackend;
-
 use crate::config::VmConfig;
 use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
+use crate::memory::{Pool, RamKind};
+use kvm_ioctls::Kvm;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +32,9 @@ pub enum Error {
         "This host kernel has only a part of the secretvmm series (KVM_CAP_SECRETMEM is {0:#x}); boot one with all of it"
     )]
     PartOfTheSeries(u32),
+    /// `pool=boot` on a host without a pool.
+    #[error("This host has no pool of secret memory; boot it with secretmem=SIZE, or leave pool=boot out")]
+    NoPool,
     /// memfd_secret(2) does not work.
     #[error(transparent)]
     Unavailable(#[from] secretmem::Unavailable),
@@ -65,21 +67,26 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
     let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.memory)?;
     let kvm = kvm::open()?;
     kvm::check(&kvm, config.cpus)?;
-    if config.backend == MemoryBackend::Secret {
+    if let RamKind::Secret(options) = config.ram {
         // First: a kernel whose secret memory is switched off does not show the capability either.
         secretmem::probe()?;
-        check_series(kvm::secretmem_features(&kvm))?;
+        check_series(kvm::secretmem_features(&kvm), options.pool)?;
         secretmem::memlock::make_room(config.memory)?;
     }
-    room::check(config.memory)?;
+    room::check(config.memory, config.ram)?;
     Ok(Prepared { kernel, initrd, plan, kvm })
 }
 
-fn check_series(features: u32) -> Result<(), Error> {
-    let needed = kvm::SECRETMEM_MEMSLOT | kvm::SECRETMEM_PFNCACHE;
+fn check_series(features: u32, pool: Pool) -> Result<(), Error> {
+    let needed = kvm::SECRETMEM_MEMSLOT
+        | kvm::SECRETMEM_PFNCACHE
+        | kvm::SECRETMEM_HUGE
+        | kvm::SECRETMEM_EXCLUSIVE
+        | kvm::SECRETMEM_IMAGE;
     match features {
         0 => Err(Error::NoSecretGuests),
         some if some & needed != needed => Err(Error::PartOfTheSeries(some)),
+        some if pool == Pool::Boot && some & kvm::SECRETMEM_POOL == 0 => Err(Error::NoPool),
         _ => Ok(()),
     }
 }
@@ -90,9 +97,11 @@ mod tests {
 
     #[test]
     fn check_series_names_what_is_missing() {
-        assert!(matches!(check_series(0), Err(Error::NoSecretGuests)));
-        assert!(matches!(check_series(1), Err(Error::PartOfTheSeries(1))));
-        assert!(check_series(0b111).is_ok());
+        assert!(matches!(check_series(0, Pool::Auto), Err(Error::NoSecretGuests)));
+        assert!(matches!(check_series(0b111, Pool::Auto), Err(Error::PartOfTheSeries(7))));
+        assert!(check_series(0b110_1111, Pool::Auto).is_ok());
+        assert!(matches!(check_series(0b110_1111, Pool::Boot), Err(Error::NoPool)));
+        assert!(check_series(0b111_1111, Pool::Boot).is_ok());
     }
 
     #[test]

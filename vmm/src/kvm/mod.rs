@@ -10,7 +10,10 @@ use kvm_ioctls::{Cap, Error as KvmError};
 pub use irq::connect as connect_irq;
 pub use kick::install_handler as install_kick_handler;
 pub use vcpu::{RunError, Vcpu, VcpuThread};
-pub use vm::{SECRETMEM_MEMSLOT, SECRETMEM_PFNCACHE, check, create, open, secretmem_features};
+pub use vm::{
+    SECRETMEM_EXCLUSIVE, SECRETMEM_HUGE, SECRETMEM_IMAGE, SECRETMEM_MEMSLOT, SECRETMEM_PFNCACHE, SECRETMEM_POOL, check,
+    create, open, secretmem_features,
+};
 
 /// What can go wrong before a guest runs.
 #[derive(Debug, thiserror::Error)]

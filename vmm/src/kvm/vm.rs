@@ -17,6 +17,14 @@ const KVM_CAP_SECRETMEM: u64 = 0x534d_454d;
 pub const SECRETMEM_MEMSLOT: u32 = 1 << 0;
 /// kvm-clock and the other users of gfn_to_pfn_cache work on secret memory.
 pub const SECRETMEM_PFNCACHE: u32 = 1 << 1;
+/// Secret memory comes in 2 MiB pages, and `fallocate(2)` populates it.
+pub const SECRETMEM_HUGE: u32 = 1 << 3;
+/// There is a pool of secret memory, reserved at boot.
+pub const SECRETMEM_POOL: u32 = 1 << 4;
+/// Secret files can be bound to the process that creates them.
+pub const SECRETMEM_EXCLUSIVE: u32 = 1 << 5;
+/// Frames of the kernel's image have lost their second mapping before they become secret memory.
+pub const SECRETMEM_IMAGE: u32 = 1 << 6;
 
 const API_VERSION: i32 = 12;
 const REQUIRED: [Cap; 10] = [

@@ -5,26 +5,98 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 
-use secretmem::SecretFile;
-pub use secretvmm_api::MemoryBackend;
+use secretmem::{Mapping, Mode, SecretFile};
 
 use super::Error;
+
+/// What guest RAM is to be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RamKind {
+    /// Secret pages: absent from the host kernel's direct map.
+    Secret(SecretOptions),
+    /// Ordinary pages, on the user's explicit word.
+    Shared,
+}
+
+impl Default for RamKind {
+    fn default() -> Self {
+        Self::Secret(SecretOptions::default())
+    }
+}
+
+/// Which secret pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SecretOptions {
+    /// Their size.
+    pub huge: Huge,
+    /// Where they come from.
+    pub pool: Pool,
+}
+
+/// The size of secret pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Huge {
+    /// 2 MiB where the kernel finds them, else 4 KiB.
+    #[default]
+    Auto,
+    /// 2 MiB or an error.
+    Require,
+    /// 4 KiB, allocated when the guest touches them.
+    Off,
+}
+
+/// Where secret pages come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pool {
+    /// The pool reserved at boot while it lasts, if this user may, else the host's free memory.
+    #[default]
+    Auto,
+    /// The pool or an error.
+    Boot,
+}
+
+impl SecretOptions {
+    /// Always exclusive: nobody but this process, which is the VM's, has any use for the file.
+    fn mode(self) -> Mode {
+        let huge = if self.huge == Huge::Require { Mode::HUGE } else { Mode::empty() };
+        let pool = if self.pool == Pool::Boot { Mode::POOL } else { Mode::empty() };
+        Mode::EXCLUSIVE | huge | pool
+    }
+}
 
 /// The file behind all of a guest's RAM.
 #[derive(Debug)]
 pub enum Backing {
     /// Secret pages: absent from the host kernel's direct map.
-    Secret(SecretFile),
-    /// Ordinary pages, on the user's explicit word.
+    Secret(SecretFile, SecretOptions),
+    /// Ordinary pages.
     Shared(File),
 }
 
 impl Backing {
     /// Makes a file of `size` bytes of the kind asked for; there is no fallback to the other kind.
-    pub fn create(kind: MemoryBackend, size: u64) -> Result<Self, Error> {
+    pub fn create(kind: RamKind, size: u64) -> Result<Self, Error> {
         match kind {
-            MemoryBackend::Secret => Ok(Self::Secret(SecretFile::create(size)?)),
-            MemoryBackend::Shared => Ok(Self::Shared(memfd(size).map_err(Error::Shared)?)),
+            RamKind::Secret(options) => Ok(Self::Secret(SecretFile::create(size, options.mode())?, options)),
+            RamKind::Shared => Ok(Self::Shared(memfd(size).map_err(Error::Shared)?)),
+        }
+    }
+
+    /// Readies what `mapping` shows of the file from `offset`. Secret pages are allocated now, all
+    /// of them, so that they are 2 MiB large and that a host without room for them says so before
+    /// the guest runs. Ordinary pages come when they are touched.
+    pub fn populate(&self, mapping: &Mapping, offset: u64) -> Result<(), Error> {
+        match self {
+            Self::Secret(_, SecretOptions { huge: Huge::Off, .. }) => Ok(mapping.use_small_pages()?),
+            Self::Secret(file, _) => {
+                let end = offset + mapping.len() as u64;
+                for start in (offset..end).step_by(POPULATE_STEP) {
+                    file.populate(start, (end - start).min(POPULATE_STEP as u64))?;
+                    log::debug!("{} MiB of guest memory are there", (start + POPULATE_STEP as u64).min(end) >> 20);
+                }
+                Ok(())
+            }
+            Self::Shared(_) => Ok(()),
         }
     }
 }
@@ -32,11 +104,14 @@ impl Backing {
 impl AsFd for Backing {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Secret(file) => file.as_fd(),
+            Self::Secret(file, _) => file.as_fd(),
             Self::Shared(file) => file.as_fd(),
         }
     }
 }
+
+/// Bytes populated by one call. Each costs the host one flush of its TLBs.
+const POPULATE_STEP: usize = 256 << 20;
 
 fn memfd(size: u64) -> io::Result<File> {
     // SAFETY: the name is a C string; the call touches nothing else.

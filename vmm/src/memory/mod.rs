@@ -4,7 +4,7 @@ pub mod backend;
 pub mod layout;
 pub mod region;
 
-pub use backend::Backing;
+pub use backend::{Backing, Huge, Pool, RamKind, SecretOptions};
 pub use region::{GuestMemory, GuestRam};
 
 /// What can go wrong while guest memory is made. Nothing has been started yet.

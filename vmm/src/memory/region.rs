@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use secretmem::Mapping;
-use secretvmm_api::MemoryBackend;
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::Result as MemoryResult;
 use vm_memory::{
@@ -13,7 +12,7 @@ use vm_memory::{
 };
 
 use super::layout::{self, Slot};
-use super::{Backing, Error};
+use super::{Backing, Error, RamKind};
 
 /// All of a guest's RAM, cheap to clone. The mappings live as long as the last clone.
 pub type GuestMemory = GuestRegionCollection<RamRegion>;
@@ -72,12 +71,13 @@ pub struct GuestRam {
 }
 
 impl GuestRam {
-    /// Makes and maps `size` bytes, a multiple of 2 MiB. No page is touched.
-    pub fn create(kind: MemoryBackend, size: u64) -> Result<Self, Error> {
+    /// Makes and maps `size` bytes, a multiple of 2 MiB, and populates secret memory.
+    pub fn create(kind: RamKind, size: u64) -> Result<Self, Error> {
         let backing = Backing::create(kind, size)?;
         let mut regions = Vec::new();
         for slot in layout::slots(size) {
             let mapping = Mapping::new(&backing, slot.offset, slot.size)?;
+            backing.populate(&mapping, slot.offset)?;
             regions.push(Arc::new(RamRegion { slot, mapping }));
         }
         let memory = GuestMemory::from_arc_regions(regions)?;
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn ram_across_the_hole_is_congruent_and_holds_what_was_written() {
-        let ram = GuestRam::create(MemoryBackend::Shared, 4 << 30).unwrap();
+        let ram = GuestRam::create(RamKind::Shared, 4 << 30).unwrap();
         let memory = ram.memory();
         assert_eq!(memory.num_regions(), 2);
         for region in memory.iter() {
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn ram_access_in_the_hole_or_past_the_end_is_an_error() {
-        let ram = GuestRam::create(MemoryBackend::Shared, 4 << 30).unwrap();
+        let ram = GuestRam::create(RamKind::Shared, 4 << 30).unwrap();
         let memory = ram.memory();
         assert!(memory.write_obj(1_u8, GuestAddress(layout::HOLE_START)).is_err());
         assert!(memory.write_obj(1_u64, GuestAddress(layout::HOLE_START - 4)).is_err());

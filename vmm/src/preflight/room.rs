@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::memory::{Pool, RamKind};
+
 /// Why the guest does not fit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -14,6 +16,18 @@ pub enum Error {
         .available >> 20, .need >> 20
     )]
     Host {
+        /// Bytes asked for.
+        need: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+    /// SecretPoolFree of /proc/meminfo.
+    #[error(
+        "The pool of secret memory has {} MiB left, but this guest needs {} MiB; give a smaller --mem, boot the host \
+         with a larger secretmem=SIZE, or leave pool=boot out",
+        .available >> 20, .need >> 20
+    )]
+    Pool {
         /// Bytes asked for.
         need: u64,
         /// Bytes there are.
@@ -35,22 +49,37 @@ pub enum Error {
 }
 
 /// Checks that `need` bytes are there. A host that does not say how much it has is believed.
-pub(super) fn check(need: u64) -> Result<(), Error> {
-    check_host(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), need)?;
+pub(super) fn check(need: u64, ram: RamKind) -> Result<(), Error> {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let pool = if let RamKind::Secret(options) = ram { Some(options.pool) } else { None };
+    if pool == Some(Pool::Boot) {
+        return check_pool(&meminfo, need);
+    }
+    // Whether this user may take from the pool shows when it is tried: here, an optimist counts.
+    let pooled = pool.and_then(|_| figure(&meminfo, "SecretPoolFree:")).unwrap_or(0);
+    let need = need.saturating_sub(pooled);
+    check_host(&meminfo, need)?;
     let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     check_groups(Path::new("/sys/fs/cgroup"), &membership, need)
 }
 
 fn check_host(meminfo: &str, need: u64) -> Result<(), Error> {
-    match available(meminfo) {
+    match figure(meminfo, "MemAvailable:") {
         Some(available) if available < need => Err(Error::Host { need, available }),
         _ => Ok(()),
     }
 }
 
-/// MemAvailable in bytes.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+fn check_pool(meminfo: &str, need: u64) -> Result<(), Error> {
+    match figure(meminfo, "SecretPoolFree:") {
+        Some(available) if available < need => Err(Error::Pool { need, available }),
+        _ => Ok(()),
+    }
+}
+
+/// A line of /proc/meminfo in bytes.
+fn figure(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -89,6 +118,13 @@ mod tests {
         assert_eq!(check_host(meminfo, 1 << 20), Ok(()));
         assert_eq!(check_host(meminfo, (1 << 20) + 1), Err(Error::Host { need: (1 << 20) + 1, available: 1 << 20 }));
         assert_eq!(check_host("MemTotal: 9 kB\n", u64::MAX), Ok(()), "an unknown amount");
+    }
+
+    #[test]
+    fn check_pool_counts_nothing_but_the_pool() {
+        let meminfo = "MemAvailable: 4096 kB\nSecretPoolTotal: 4096 kB\nSecretPoolFree: 2048 kB\n";
+        assert_eq!(check_pool(meminfo, 2 << 20), Ok(()));
+        assert_eq!(check_pool(meminfo, 3 << 20), Err(Error::Pool { need: 3 << 20, available: 2 << 20 }));
     }
 
     #[test]

@@ -77,14 +77,13 @@ pub fn write_pvh_info(memory: &GuestMemory, info: &BootInfo) -> Result<(), Error
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::memory::GuestRam;
-    use secretvmm_api::MemoryBackend;
+    use crate::memory::{GuestRam, RamKind};
 
     const INFO: BootInfo = BootInfo { ram: 64 << 20, initrd: Some((0x300_0000, 0x1234)) };
 
     #[test]
     fn zero_page_fields_lie_where_boot_rst_says() {
-        let ram = GuestRam::create(MemoryBackend::Shared, INFO.ram).unwrap();
+        let ram = GuestRam::create(RamKind::Shared, INFO.ram).unwrap();
         write_zero_page(ram.memory(), &setup_header::default(), &INFO).unwrap();
         let word = |offset| ram.memory().read_obj::<u32>(GuestAddress(layout::ZERO_PAGE + offset)).unwrap();
         assert_eq!(word(0x218), 0x300_0000);
@@ -97,7 +96,7 @@ mod tests {
 
     #[test]
     fn pvh_info_points_at_map_and_module() {
-        let ram = GuestRam::create(MemoryBackend::Shared, INFO.ram).unwrap();
+        let ram = GuestRam::create(RamKind::Shared, INFO.ram).unwrap();
         write_pvh_info(ram.memory(), &INFO).unwrap();
         let start: hvm_start_info = ram.memory().read_obj(GuestAddress(layout::PVH_INFO)).unwrap();
         let module: hvm_modlist_entry = ram.memory().read_obj(GuestAddress(start.modlist_paddr)).unwrap();

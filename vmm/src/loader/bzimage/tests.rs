@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use secretvmm_api::MemoryBackend;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::Kernel;
 use super::super::testing::{open, open_patched};
 use super::*;
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, RamKind};
 
 const PAYLOAD: usize = 0x1000;
 
@@ -49,7 +48,7 @@ fn parse_good_image_gives_entry_and_footprint() {
 #[test]
 fn load_puts_payload_and_only_payload_at_its_address() {
     let mut kernel = open(&image()).unwrap();
-    let ram = GuestRam::create(MemoryBackend::Shared, 32 << 20).unwrap();
+    let ram = GuestRam::create(RamKind::Shared, 32 << 20).unwrap();
     kernel.load(ram.memory()).unwrap();
     let byte = |at| ram.memory().read_obj::<u8>(GuestAddress(at)).unwrap();
     assert_eq!((byte(0xff_ffff), byte(0x100_0000)), (0, 0xab));
