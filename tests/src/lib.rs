@@ -6,6 +6,7 @@
 //! where it must find the canary.
 
 pub mod artifacts;
+pub mod bench;
 pub mod console;
 pub mod evidence;
 pub mod guest;

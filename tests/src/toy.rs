@@ -17,6 +17,8 @@ const LENGTH: NonZeroUsize = NonZeroUsize::new(1 << 21).unwrap();
 /// Where the instruction lies and runs, in real mode.
 const ENTRY: u64 = 0x1000;
 const HLT: u8 = 0xf4;
+const KVM_CAP_SECRETMEM: u64 = 0x534d_454d;
+const KVM_SECRETMEM_MEMSLOT: i32 = 1 << 0;
 
 /// The memory behind the toy guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,15 @@ pub enum Outcome {
     Halted,
     /// `KVM_RUN` failed.
     Failed(Errno),
+}
+
+/// Whether the kernel says that memslots on secret memory run (kernel-patches/README.md, `KVM_CAP_SECRETMEM`).
+///
+/// # Errors
+/// There is no KVM.
+pub fn secret_promised() -> Result<bool> {
+    let features = Kvm::new().context("Cannot open /dev/kvm")?.check_extension_raw(KVM_CAP_SECRETMEM);
+    Ok(features & KVM_SECRETMEM_MEMSLOT != 0)
 }
 
 /// Runs one HLT on the given memory.

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     config: Host,
     #[command(flatten)]
     source: SourceArgs,
-    /// Boot the kernel without the series (lab and shipped).
+    /// Boot the kernel without the series (not for stock).
     #[arg(long)]
     unpatched: bool,
     /// End the nested host after so many seconds [default: never].
@@ -57,6 +57,9 @@ pub(crate) struct MachineArgs {
     /// Its CPUs. Emulated, they all run on one CPU of this machine, in turn.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=32))]
     pub(crate) smp: u32,
+    /// Its NUMA nodes: the memory is shared out, the CPUs are all on the first.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4))]
+    pub(crate) nodes: u32,
     /// Words to add to its kernel command line.
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     pub(crate) append: String,
@@ -67,7 +70,7 @@ pub(crate) struct MachineArgs {
 
 impl Default for MachineArgs {
     fn default() -> Self {
-        Self { mem: "6G".into(), smp: 1, append: String::new(), icount: false }
+        Self { mem: "6G".into(), smp: 1, nodes: 1, append: String::new(), icount: false }
     }
 }
 
@@ -78,6 +81,8 @@ pub(crate) enum Host {
     Lab,
     /// Patched; what an operator runs.
     Shipped,
+    /// The lab with KASAN, lockdep and kmemleak: slow, and wants 8G.
+    Debug,
     /// Debian's own kernel, as it is.
     Stock,
 }
@@ -87,6 +92,7 @@ impl Host {
         match self {
             Self::Lab => kernel::Config::Lab.name(),
             Self::Shipped => kernel::Config::Shipped.name(),
+            Self::Debug => kernel::Config::Debug.name(),
             Self::Stock => "stock",
         }
     }
@@ -143,6 +149,7 @@ pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
             modules,
             memory: job.machine.mem.clone(),
             cpus: job.machine.smp,
+            nodes: job.machine.nodes,
             append: job.machine.append.clone(),
             icount: job.machine.icount,
             command: job.command.clone(),
@@ -165,6 +172,7 @@ fn kernel_of(paths: &Paths, host: Host, unpatched: bool, source: &SourceArgs) ->
     let config = match host {
         Host::Lab => kernel::Config::Lab,
         Host::Shipped => kernel::Config::Shipped,
+        Host::Debug => kernel::Config::Debug,
         Host::Stock => {
             let dir = stock::ensure(paths, Flavour::Full)?;
             return Ok((dir.join("vmlinuz"), Some(dir)));

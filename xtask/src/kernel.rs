@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::bisect;
 use crate::linux::compile::Kernel;
 use crate::linux::kconfig::Options;
 use crate::linux::series::Series;
@@ -32,8 +33,11 @@ pub(crate) struct Args {
     /// Leave the series out: the kernel as it came, under the same configuration.
     #[arg(long)]
     unpatched: bool,
+    /// Build and boot the series patch by patch, with the smallest configuration; print a line a step.
+    #[arg(long, conflicts_with_all = ["config", "unpatched"])]
+    bisect: bool,
     /// Delete unpacked sources and objects (not the built kernels), then stop.
-    #[arg(long, conflicts_with_all = ["config", "kernel_source", "unpatched"])]
+    #[arg(long, conflicts_with_all = ["config", "kernel_source", "unpatched", "bisect"])]
     clean: bool,
 }
 
@@ -52,6 +56,8 @@ pub(crate) enum Config {
     Lab,
     /// What an operator runs: nothing that shows physical memory.
     Shipped,
+    /// The lab with KASAN, lockdep and kmemleak.
+    Debug,
 }
 
 impl Config {
@@ -59,56 +65,103 @@ impl Config {
         match self {
             Self::Lab => "lab",
             Self::Shipped => "shipped",
+            Self::Debug => "debug",
         }
+    }
+
+    /// Its fragments in kernel-patches/config, in the order in which they are merged.
+    fn fragments(self) -> &'static [&'static str] {
+        match self {
+            Self::Lab => &["nested", "lab"],
+            Self::Shipped => &["nested", "shipped"],
+            Self::Debug => &["nested", "lab", "debug"],
+        }
+    }
+
+    fn options(self, paths: &Paths) -> Result<Options> {
+        let file = |name: &&str| paths.repo.join(format!("kernel-patches/config/{name}.config"));
+        let files: Vec<PathBuf> = self.fragments().iter().map(file).collect();
+        Options::read(files.iter().map(PathBuf::as_path))
     }
 }
 
-pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
+pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     if args.clean {
-        return source::forget(paths);
+        return source::forget(paths).map(|()| 0);
+    }
+    if args.bisect {
+        return bisect::run(paths, &args.source);
     }
     let dir = ensure(paths, args.config, args.unpatched, args.source.kernel_source.as_deref())?;
     println!("{}", dir.join("bzImage").display());
-    Ok(())
+    Ok(0)
 }
 
 /// Builds the kernel unless the cache has it; gives the folder it is in.
 pub(crate) fn ensure(paths: &Paths, config: Config, unpatched: bool, given: Option<&Path>) -> Result<PathBuf> {
     let source = Source::locate(given)?;
     let series = if unpatched { None } else { Some(Series::read(&paths.repo, &source.version(paths)?)?) };
-    let fragments =
-        ["nested", config.name()].map(|name| paths.repo.join(format!("kernel-patches/config/{name}.config")));
-    let options = Options::read(fragments.iter().map(PathBuf::as_path))?;
     let name = format!("{}{}", config.name(), if unpatched { "-unpatched" } else { "" });
-
-    let key = Key::new("host kernel 1")
-        .with("source", source.id())
-        .with("series", series.as_ref().map_or(Ok(String::new()), Series::key)?)
-        .with("options", options.to_text())
-        .with("compiler", source::compiler()?)
-        .finish();
-    let shelf = paths.cache.join("kernels").join(&name);
-    let entry = shelf.join(key);
-    let _lock = cache::lock_unless(&paths.cache, &format!("kernel-{name}"), || entry.is_dir())?;
-    if !entry.is_dir() {
-        let tree = match &series {
-            Some(series) => source.patched(paths, series)?,
-            None => source.pristine(paths)?,
-        };
-        Kernel {
-            title: format!("host kernel ({name})"),
-            suffix: format!("-{name}"),
-            tree: &tree,
-            options: &options,
-            objects: source.objects(paths, &name),
-            log: paths.build_logs().join(format!("{name}.log")),
-        }
-        .build(&entry)?;
-    }
-    used(&entry);
-    cache::prune(&shelf, KEPT)?;
+    let options = config.options(paths)?;
+    let recipe = Recipe { name: name.clone(), folder: "patched", source: &source, series, options, kept: KEPT };
+    let entry = recipe.ensure(paths)?;
     cache::link(&entry, &paths.artifacts().join(format!("host-{name}")))?;
     Ok(entry)
+}
+
+/// What a host kernel is made of.
+pub(crate) struct Recipe<'a> {
+    /// Its folder in the cache, and what its release ends with.
+    pub(crate) name: String,
+    /// The source tree that is patched for it.
+    pub(crate) folder: &'static str,
+    pub(crate) source: &'a Source,
+    /// None: the source as it came.
+    pub(crate) series: Option<Series>,
+    pub(crate) options: Options,
+    /// Built kernels of this name that are kept.
+    pub(crate) kept: usize,
+}
+
+impl Recipe<'_> {
+    /// Where the cache has it, or will have it.
+    pub(crate) fn entry(&self, paths: &Paths) -> Result<PathBuf> {
+        let key = Key::new("host kernel 1")
+            .with("source", self.source.id())
+            .with("series", self.series.as_ref().map_or(Ok(String::new()), Series::key)?)
+            .with("options", self.options.to_text())
+            .with("compiler", source::compiler()?)
+            .finish();
+        Ok(self.shelf(paths).join(key))
+    }
+
+    fn shelf(&self, paths: &Paths) -> PathBuf {
+        paths.cache.join("kernels").join(&self.name)
+    }
+
+    /// Builds it unless the cache has it; gives the folder it is in.
+    pub(crate) fn ensure(&self, paths: &Paths) -> Result<PathBuf> {
+        let entry = self.entry(paths)?;
+        let _lock = cache::lock_unless(&paths.cache, &format!("kernel-{}", self.name), || entry.is_dir())?;
+        if !entry.is_dir() {
+            let tree = match &self.series {
+                Some(series) => self.source.patched(paths, self.folder, series)?,
+                None => self.source.pristine(paths)?,
+            };
+            Kernel {
+                title: format!("host kernel ({})", self.name),
+                suffix: format!("-{}", self.name),
+                tree: &tree,
+                options: &self.options,
+                objects: self.source.objects(paths, &self.name),
+                log: paths.build_logs().join(format!("{}.log", self.name)),
+            }
+            .build(&entry)?;
+        }
+        used(&entry);
+        cache::prune(&self.shelf(paths), self.kept)?;
+        Ok(entry)
+    }
 }
 
 /// Notes that a cache entry was used, so that pruning takes another.

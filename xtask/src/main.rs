@@ -1,5 +1,7 @@
 //! `cargo xtask`: the developer commands of secretvmm, one file each.
 
+mod bench;
+mod bisect;
 mod ci;
 mod demo;
 mod guest;
@@ -8,6 +10,7 @@ mod kernel;
 mod linux;
 mod nested;
 mod setup;
+mod suites;
 mod support;
 mod test;
 
@@ -40,6 +43,7 @@ enum Command {
     Host(host::Args),
     Demo(demo::Args),
     Test(test::Args),
+    Bench(bench::Args),
     Ci(ci::Args),
     /// The nested host's first process; not for people.
     #[command(name = nested::INSIDE, hide = true)]
@@ -68,11 +72,12 @@ fn run(command: Command) -> Result<u8> {
     let paths = Paths::find()?;
     match command {
         Command::Setup(args) => setup::run(&args).map(|()| 0),
-        Command::Kernel(args) => kernel::run(&paths, &args).map(|()| 0),
+        Command::Kernel(args) => kernel::run(&paths, &args),
         Command::Guest(args) => guest::run(&paths, &args).map(|()| 0),
         Command::Host(args) => host::run(&paths, &args),
         Command::Demo(args) => demo::run(&paths, &args),
         Command::Test(args) => test::run(&paths, &args),
+        Command::Bench(args) => bench::run(&paths, &args),
         Command::Ci(args) => ci::run(&paths, &args),
         Command::Inside => Ok(0),
     }

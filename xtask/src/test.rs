@@ -14,35 +14,19 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::demo::{build_release, cargo};
-use crate::host::{self, Host, Job, MachineArgs};
+use crate::host::{self, Job};
 use crate::kernel::SourceArgs;
+use crate::linux::selftests;
 use crate::linux::stock::{self, Flavour};
 use crate::nested::Capture;
+use crate::suites::{NestedSuite, is_nested};
 use crate::support::paths::Paths;
 use crate::support::process;
 use crate::support::progress::duration;
 use crate::{guest, nested, setup};
 
-/// Suites on nested hosts: a module of tests/nested each, and the host it wants.
-const SUITES: [NestedSuite; 4] = [
-    NestedSuite { name: "lab", host: Host::Lab, append: "" },
-    NestedSuite { name: "disabled", host: Host::Lab, append: "secretmem.enable=0" },
-    NestedSuite { name: "stock", host: Host::Stock, append: "" },
-    NestedSuite { name: "shipped", host: Host::Shipped, append: "" },
-];
-
-struct NestedSuite {
-    name: &'static str,
-    host: Host,
-    /// Added to the kernel command line.
-    append: &'static str,
-}
-
 /// A suite with more tests than this is spread over several hosts.
 const TESTS_A_HOST: usize = 10;
-
-/// No part of a suite takes so long; one that does hangs.
-const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// Run the unit tests, then the suites on the nested hosts.
 ///
@@ -53,6 +37,10 @@ pub(crate) struct Args {
     /// Run only tests whose name contains this. Nested ones begin with lab::,
     /// disabled::, stock:: or shipped::.
     filter: Option<String>,
+    /// Run the lab's tests on more hosts: a direct map of 2M and of 4K entries,
+    /// two NUMA nodes, and a kernel with KASAN, lockdep and kmemleak. Hours.
+    #[arg(long)]
+    full: bool,
     #[command(flatten)]
     source: SourceArgs,
 }
@@ -67,7 +55,8 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     if results.iter().all(Suite::passed) {
         results.extend(nested_suites(paths, args)?);
     } else {
-        results.extend(SUITES.map(|suite| Suite::not_run(suite.name, "the unit tests failed")));
+        let suites = NestedSuite::wanted(args.full);
+        results.extend(suites.map(|suite| Suite::not_run(suite.name, "the unit tests failed")));
     }
     Ok(summary(&results, begun.elapsed()))
 }
@@ -142,7 +131,8 @@ fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
 fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
     let program = build_nested(paths)?;
     let names = list(&program)?;
-    let wanted = SUITES.iter().map(|suite| (suite, select(&names, suite.name, args.filter.as_deref())));
+    let suites = NestedSuite::wanted(args.full);
+    let wanted = suites.map(|suite| (suite, suite.select(&names, args.filter.as_deref())));
     let (with, without): (Vec<_>, Vec<_>) = wanted.partition(|(_, tests)| !tests.is_empty());
     if with.is_empty() {
         return Ok(Vec::new());
@@ -177,11 +167,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Builds what the suites use: programs, their hosts' kernels, the guest, guests that Debian made.
+/// Builds what the suites use: programs, their hosts' kernels and these kernels' selftests,
+/// the guest, guests that Debian made.
 fn prepare(paths: &Paths, args: &Args, suites: &[&NestedSuite]) -> Result<()> {
     build_release(paths)?;
     suites.iter().try_for_each(|suite| host::ensure(paths, suite.host, &args.source))?;
     guest::ensure(paths, args.source.kernel_source.as_deref())?;
+    selftests::ensure(paths, args.source.kernel_source.as_deref())?;
     stock::ensure(paths, Flavour::Cloud).map(drop)
 }
 
@@ -206,22 +198,10 @@ fn executable(messages: &str) -> Option<PathBuf> {
     })
 }
 
-/// Whether a filter names a test of a nested host.
-fn is_nested(filter: &str) -> bool {
-    SUITES.iter().any(|suite| filter.starts_with(&format!("{}::", suite.name)))
-}
-
 /// Every test's full name.
 fn list(program: &Path) -> Result<Vec<String>> {
     let text = process::output(Command::new(program).args(["--list", "--format=terse"]))?;
     Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
-}
-
-/// The tests of one host that the filter leaves.
-fn select(names: &[String], host: &str, filter: Option<&str>) -> Vec<String> {
-    let prefix = format!("{host}::");
-    let wanted = |name: &&String| name.starts_with(&prefix) && filter.is_none_or(|filter| name.contains(filter));
-    names.iter().filter(wanted).cloned().collect()
 }
 
 /// Tests of one suite that one host runs, one after the other.
@@ -248,10 +228,10 @@ fn run_part(paths: &Paths, args: &Args, part: &Part<'_>, program: &Path) -> Suit
     let job = Job {
         host: part.suite.host,
         unpatched: false,
-        machine: MachineArgs { append: part.suite.append.into(), ..MachineArgs::default() },
+        machine: part.suite.machine(),
         source: args.source.clone(),
         command,
-        timeout: Some(LIMIT),
+        timeout: Some(part.suite.limit),
         verbose: false,
         input: false,
         copy: Some(copy.clone()),
@@ -272,8 +252,10 @@ fn run_part(paths: &Paths, args: &Args, part: &Part<'_>, program: &Path) -> Suit
 }
 
 impl Counts {
-    /// Adds libtest's `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    /// Adds libtest's `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and what a test
+    /// says it left out (tests/nested/lab/selftests.rs).
     fn add(&mut self, line: &str) {
+        self.skipped += u64::from(line.contains("SKIPPED: "));
         let Some((_, result)) = line.split_once("test result: ") else { return };
         for part in result.split(['.', ';']) {
             let Some((number, what)) = part.trim().split_once(' ') else { continue };
@@ -308,14 +290,16 @@ fn summary(results: &[Suite], time: Duration) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suites::SUITES;
 
     #[test]
     fn add_sums_result_lines_and_ignores_others() {
         let mut counts = Counts::default();
         counts.add("running 3 tests");
         counts.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.01s");
+        counts.add("test lab::selftests::smm ... SKIPPED: x86_64/smm_test: no SMM");
         counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
-        assert_eq!(counts, Counts { passed: 4, failed: 2, skipped: 1 });
+        assert_eq!(counts, Counts { passed: 4, failed: 2, skipped: 2 });
     }
 
     #[test]
@@ -352,14 +336,5 @@ mod tests {
         let parts = [("lab", part(2, None, 5)), ("lab", part(3, Some("died"), 4)), ("stock", part(9, None, 9))];
         let whole = Suite::whole("lab", &parts);
         assert_eq!((whole.counts.passed, whole.time.as_secs(), whole.passed()), (5, 5, false));
-    }
-
-    #[test]
-    fn select_takes_one_hosts_tests_that_match() {
-        let names = ["lab::boot::a", "lab::boot::b", "stock::boot::a"].map(str::to_owned);
-        assert_eq!(select(&names, "lab", None).len(), 2);
-        assert_eq!(select(&names, "lab", Some("::a")), ["lab::boot::a"]);
-        assert!(select(&names, "shipped", None).is_empty());
-        assert!(is_nested("lab::boot") && !is_nested("lab"));
     }
 }

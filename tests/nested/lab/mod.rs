@@ -4,5 +4,7 @@ mod boot;
 mod ending;
 mod figures;
 mod hidden;
+mod pages;
 mod preflight;
+mod selftests;
 mod terminal;

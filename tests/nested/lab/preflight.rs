@@ -70,6 +70,20 @@ fn memory_more_than_the_control_group_allows() -> Result<()> {
 }
 
 #[test]
+fn pool_wanted_but_none_reserved() -> Result<()> {
+    let guest = own_guest()?.arguments(["--memory", "secret,pool=boot"]);
+    refused(&guest, &["no pool of secret memory", "secretmem=SIZE"])
+}
+
+#[test]
+fn memory_options_that_make_no_sense_are_usage_errors() -> Result<()> {
+    for memory in ["shared,huge=require", "secret,huge=2M", "secret,pool=", "secret,", "hidden"] {
+        assert_refused(&own_guest()?.arguments(["--memory", memory]), 2, &["--memory"])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn memory_or_cpus_out_of_range_is_a_usage_error() -> Result<()> {
     for size in ["0M", "1M", "30M", "12Q", "2", "-1G", "99999999999G"] {
         assert_refused(&own_guest()?.memory(size), 2, &["error"])?;

@@ -7,8 +7,14 @@ use anyhow::{Context, Result, bail};
 /// The lines that the kernel series adds to the fdinfo of a `memfd_secret` descriptor; counts of 4 KiB pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SecretFdInfo {
+    /// The mode: `SECRETMEM_*` flags that all the process's files have.
+    pub flags: u64,
     /// Pages that the file holds.
     pub pages: u64,
+    /// Of these, in 2 MiB pages.
+    pub huge: u64,
+    /// Of these, from the pool reserved at boot.
+    pub pool: u64,
     /// Pages of the file that the kernel's direct map maps, found by a walk at the moment of reading.
     pub direct_mapped: u64,
     /// Pages of the file that KVM maps elsewhere in the kernel at this moment (kvm-clock, nested guests).
@@ -27,7 +33,7 @@ impl SecretFdInfo {
             // A descriptor may close between listing and reading.
             let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
             if let Some(info) = Self::parse(&text) {
-                sum = Some(sum.unwrap_or_default().plus(info));
+                sum = Some(sum.map_or(info, |sum| sum.plus(info)));
             }
         }
         match sum {
@@ -39,10 +45,16 @@ impl SecretFdInfo {
     fn parse(text: &str) -> Option<Self> {
         let value = |key: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-            line.trim().parse().ok()
+            match line.trim().strip_prefix("0x") {
+                Some(digits) => u64::from_str_radix(digits, 16).ok(),
+                None => line.trim().parse().ok(),
+            }
         };
         Some(SecretFdInfo {
+            flags: value("secretmem_flags")?,
             pages: value("secretmem_pages")?,
+            huge: value("secretmem_huge")?,
+            pool: value("secretmem_pool")?,
             direct_mapped: value("secretmem_direct_mapped")?,
             aliases: value("secretmem_aliases")?,
         })
@@ -50,7 +62,10 @@ impl SecretFdInfo {
 
     fn plus(self, other: Self) -> Self {
         SecretFdInfo {
+            flags: self.flags & other.flags,
             pages: self.pages + other.pages,
+            huge: self.huge + other.huge,
+            pool: self.pool + other.pool,
             direct_mapped: self.direct_mapped + other.direct_mapped,
             aliases: self.aliases + other.aliases,
         }
@@ -62,10 +77,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parse_secret_descriptor_reads_all_three() {
-        let text =
-            "pos:\t0\nflags:\t02100002\nsecretmem_pages:\t512\nsecretmem_direct_mapped:\t0\nsecretmem_aliases:\t1\n";
-        assert_eq!(SecretFdInfo::parse(text), Some(SecretFdInfo { pages: 512, direct_mapped: 0, aliases: 1 }));
+    fn parse_secret_descriptor_reads_every_line() {
+        let text = "pos:\t0\nflags:\t02100002\nsecretmem_flags:\t0x5\nsecretmem_pages:\t513\nsecretmem_huge:\t512\n\
+                    secretmem_pool:\t0\nsecretmem_direct_mapped:\t0\nsecretmem_aliases:\t1\n";
+        let expected = SecretFdInfo { flags: 5, pages: 513, huge: 512, pool: 0, direct_mapped: 0, aliases: 1 };
+        assert_eq!(SecretFdInfo::parse(text), Some(expected));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::host::process::{MappedPage, resident_pages};
 mod kcore;
 mod proc_mem;
 mod process_vm;
+mod stolen_fd;
 
 /// What a probe is pointed at.
 pub struct Target {
@@ -43,6 +44,7 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "process_vm_readv", run: process_vm::run },
     Probe { name: "/proc/PID/mem", run: proc_mem::run },
     Probe { name: "/proc/kcore", run: kcore::run },
+    Probe { name: "pidfd_getfd + mmap", run: stolen_fd::run },
 ];
 
 /// What came back from all the reads of one probe.

@@ -15,6 +15,9 @@ use crate::support::paths::create_dir;
 use crate::support::process;
 use crate::support::progress::Progress;
 
+/// The build's log, beside the kernel.
+pub(crate) const BUILD_LOG: &str = "build.log";
+
 /// What to build, and where its parts go.
 pub(crate) struct Kernel<'a> {
     /// For people: `host kernel (lab)`.
@@ -30,7 +33,7 @@ pub(crate) struct Kernel<'a> {
 
 impl Kernel<'_> {
     /// Configures, checks the configuration, compiles, and publishes `bzImage`,
-    /// `vmlinux`, `config` and `System.map` as the cache entry `entry`.
+    /// `vmlinux`, `config`, `System.map` and the log as the cache entry `entry`.
     pub(crate) fn build(&self, entry: &Path) -> Result<()> {
         let draft = Draft::new(entry)?;
         create_dir(&self.objects)?;
@@ -44,12 +47,12 @@ impl Kernel<'_> {
             }
         }
         for (from, to) in [
-            ("arch/x86/boot/bzImage", "bzImage"),
-            ("vmlinux", "vmlinux"),
-            (".config", "config"),
-            ("System.map", "System.map"),
+            (self.objects.join("arch/x86/boot/bzImage"), "bzImage"),
+            (self.objects.join("vmlinux"), "vmlinux"),
+            (self.objects.join(".config"), "config"),
+            (self.objects.join("System.map"), "System.map"),
+            (self.log.clone(), BUILD_LOG),
         ] {
-            let from = self.objects.join(from);
             fs::copy(&from, draft.path().join(to)).with_context(|| format!("Cannot copy {}", from.display()))?;
         }
         draft.publish()
@@ -78,30 +81,32 @@ impl Kernel<'_> {
         process::logged(&mut make, &self.log, progress, is_object, "objects")
     }
 
-    /// `make` in the object folder. Who builds where and when must not show in
-    /// the result.
+    /// `make` in the object folder.
     fn make(&self) -> Command {
-        let mut command = Command::new("nice");
-        command.args(["-n", "5", "make", "--no-print-directory", "-C"]).arg(&self.tree.dir);
+        let mut command = make_in(&self.tree.dir);
         command.arg(format!("O={}", self.objects.display())).arg(format!("LOCALVERSION={}", self.suffix));
-        for (name, _) in env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("MAKE")
-                || text.starts_with("KBUILD_")
-                || text.starts_with("KCONFIG_")
-                || text == "MFLAGS"
-            {
-                command.env_remove(&name);
-            }
-        }
-        command
-            .env("LC_ALL", "C")
-            .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 2026")
-            .env("KBUILD_BUILD_USER", "secretvmm")
-            .env("KBUILD_BUILD_HOST", "xtask")
-            .env("KBUILD_BUILD_VERSION", "1");
         command
     }
+}
+
+/// `make` in a folder of the source. Who builds where and when must not show in the
+/// result.
+pub(super) fn make_in(dir: &Path) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "5", "make", "--no-print-directory", "-C"]).arg(dir);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("MAKE") || text.starts_with("KBUILD_") || text.starts_with("KCONFIG_") || text == "MFLAGS" {
+            command.env_remove(&name);
+        }
+    }
+    command
+        .env("LC_ALL", "C")
+        .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 2026")
+        .env("KBUILD_BUILD_USER", "secretvmm")
+        .env("KBUILD_BUILD_HOST", "xtask")
+        .env("KBUILD_BUILD_VERSION", "1");
+    command
 }
 
 /// Whether a line of kbuild's short output stands for an object made.

@@ -31,6 +31,21 @@ impl Series {
         Ok(Self { version: version.to_owned(), patches })
     }
 
+    /// How many patches.
+    pub(crate) fn len(&self) -> usize {
+        self.patches.len()
+    }
+
+    /// The first `count` patches as a series; 0 for the source as it came.
+    pub(crate) fn first(&self, count: usize) -> Self {
+        Self { version: self.version.clone(), patches: self.patches.iter().take(count).cloned().collect() }
+    }
+
+    /// The name of the patch that is the last of the first `count`.
+    pub(crate) fn name(&self, count: usize) -> Option<String> {
+        count.checked_sub(1).and_then(|last| self.patches.get(last)).map(|patch| file_name(patch))
+    }
+
     /// A hash over names, order and contents.
     pub(crate) fn key(&self) -> Result<String> {
         let mut key = Key::new("series 1");

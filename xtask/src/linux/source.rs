@@ -88,11 +88,11 @@ impl Source {
         }
     }
 
-    /// The source with the series applied. When the series changes, exactly the
-    /// files whose content changes get new times of modification, so that objects
+    /// The source with the series applied, in `folder`. When the series changes, exactly
+    /// the files whose content changes get new times of modification, so that objects
     /// built from the others are kept.
-    pub(crate) fn patched(&self, paths: &Paths, series: &Series) -> Result<Tree> {
-        let dir = self.folder_of(paths).join("patched");
+    pub(crate) fn patched(&self, paths: &Paths, folder: &str, series: &Series) -> Result<Tree> {
+        let dir = self.folder_of(paths).join(folder);
         let key = series.key()?;
         loop {
             let lock = cache::share(&paths.cache, LOCK)?;
@@ -298,7 +298,7 @@ mod tests {
         let source = fixture.source();
         assert_eq!(source.version(&fixture.paths).unwrap(), "6.12");
 
-        let tree = source.patched(&fixture.paths, &fixture.series("mm/a.c", "a", "A")).unwrap();
+        let tree = source.patched(&fixture.paths, "patched", &fixture.series("mm/a.c", "a", "A")).unwrap();
         let dir = tree.dir.clone();
         drop(tree);
         let modified = |file: &str| fs::metadata(dir.join(file)).unwrap().modified().unwrap();
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(fs::read(source.pristine(&fixture.paths).unwrap().dir.join("mm/a.c")).unwrap(), b"a\n");
 
         // A file that is no longer patched is new to make, too.
-        source.patched(&fixture.paths, &fixture.series("mm/b.c", "b", "B")).unwrap();
+        source.patched(&fixture.paths, "patched", &fixture.series("mm/b.c", "b", "B")).unwrap();
         assert_eq!(fs::read(dir.join("mm/a.c")).unwrap(), b"a\n");
         assert_eq!(fs::read(dir.join("mm/b.c")).unwrap(), b"B\n");
         assert!(modified("mm/a.c") > a);
@@ -316,7 +316,7 @@ mod tests {
         let b = modified("mm/b.c");
         let patch = fixture.root.join("repo/kernel-patches/6.12/0001-x.patch");
         fs::write(&patch, format!("Another message.\n{}", fs::read_to_string(&patch).unwrap())).unwrap();
-        source.patched(&fixture.paths, &Series::read(&fixture.paths.repo, "6.12").unwrap()).unwrap();
+        source.patched(&fixture.paths, "patched", &Series::read(&fixture.paths.repo, "6.12").unwrap()).unwrap();
         assert_eq!(modified("mm/b.c"), b);
         assert_eq!(modified("Makefile"), makefile);
     }
@@ -325,7 +325,11 @@ mod tests {
     fn patched_that_does_not_apply_names_patch_and_version_and_leaves_nothing() {
         let fixture = Fixture::new("reject");
         let source = fixture.source();
-        let error = source.patched(&fixture.paths, &fixture.series("mm/a.c", "other", "A")).err().unwrap().to_string();
+        let error = source
+            .patched(&fixture.paths, "patched", &fixture.series("mm/a.c", "other", "A"))
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("0001-x.patch does not apply to Linux 6.12"), "{error}");
         let left = fs::read_dir(source.folder_of(&fixture.paths)).unwrap().flatten().map(|entry| entry.file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["pristine"]);

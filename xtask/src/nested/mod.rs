@@ -42,6 +42,8 @@ pub(crate) struct Spec {
     /// QEMU's `-m`.
     pub(crate) memory: String,
     pub(crate) cpus: u32,
+    /// NUMA nodes that share the memory; at least 1.
+    pub(crate) nodes: u32,
     /// Added to the kernel command line.
     pub(crate) append: String,
     /// Time is a count of instructions (one CPU).
@@ -69,9 +71,16 @@ struct Captured {
     text: Vec<u8>,
     /// How much of it was passed on.
     passed: usize,
+    /// Nothing is passed on.
+    quiet: bool,
 }
 
 impl Capture {
+    /// Only keeps the output, for a command that prints nothing for people.
+    pub(crate) fn kept() -> Self {
+        Self(Arc::new(Mutex::new(Captured { quiet: true, ..Captured::default() })))
+    }
+
     fn add(&self, bytes: &[u8]) -> io::Result<()> {
         let mut captured = self.lock();
         captured.text.extend(bytes);
@@ -102,7 +111,7 @@ impl Capture {
 
 impl Captured {
     fn pass_on(&mut self, until: usize) -> io::Result<()> {
-        if until > self.passed {
+        if until > self.passed && !self.quiet {
             stdout().write_all(&self.text[self.passed..until])?;
             self.passed = until;
         }

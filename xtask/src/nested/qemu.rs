@@ -45,6 +45,9 @@ pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
     qemu.args(accelerator(spec.icount, kvm));
     qemu.args(["-m", &spec.memory, "-smp", &spec.cpus.to_string()]);
+    if spec.nodes > 1 {
+        qemu.args(numa(&spec.memory, spec.cpus, spec.nodes));
+    }
     qemu.arg("-kernel").arg(&spec.kernel).arg("-initrd").arg(files.initramfs);
     qemu.args(["-append", format!("{COMMAND_LINE} {}", spec.append).trim_end()]);
 
@@ -67,6 +70,23 @@ fn accelerator(icount: bool, kvm: bool) -> &'static [&'static str] {
         (false, true) => &["-accel", "kvm", "-cpu", "host"],
         (false, false) => &["-accel", "tcg,thread=multi", "-cpu", "max"],
     }
+}
+
+/// Options for `nodes` nodes with the same share of the memory; the CPUs are on the first.
+fn numa(memory: &str, cpus: u32, nodes: u32) -> Vec<String> {
+    let mib: u64 = match memory.strip_suffix('G') {
+        Some(number) => number.parse().unwrap_or(0) * 1024,
+        None => memory.trim_end_matches('M').parse().unwrap_or(0),
+    };
+    let nodes = u64::from(nodes);
+    let node = |number: u64| {
+        // The first takes what does not divide.
+        let share = if number == 0 { mib - mib / nodes * (nodes - 1) } else { mib / nodes };
+        let cpus = if number == 0 { format!(",cpus=0-{}", cpus - 1) } else { String::new() };
+        let memory = format!("memory-backend-ram,id=node{number},size={share}M");
+        ["-object".into(), memory, "-numa".into(), format!("node,nodeid={number},memdev=node{number}{cpus}")]
+    };
+    (0..nodes).flat_map(node).collect()
 }
 
 /// Whether a hardware KVM module says that it nests. A /dev/kvm alone proves
@@ -98,6 +118,15 @@ mod tests {
         assert!(accelerator(true, true).contains(&"tcg,thread=single"));
         assert!(accelerator(false, true).contains(&"kvm"));
         assert!(accelerator(false, false).contains(&"tcg,thread=multi"));
+    }
+
+    #[test]
+    fn numa_shares_all_memory_and_puts_the_cpus_first() {
+        let options = numa("7G", 2, 3).join(" ");
+        for part in ["id=node0,size=2390M", "id=node1,size=2389M", "id=node2,size=2389M", "memdev=node0,cpus=0-1"] {
+            assert!(options.contains(part), "{part} in {options}");
+        }
+        assert_eq!(options.matches("cpus=").count(), 1);
     }
 
     #[test]

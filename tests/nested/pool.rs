@@ -1,0 +1,61 @@
+//! The patched kernel with a pool of 1 GiB (`secretmem=1G`), which is absent from the direct map from the start.
+
+use anyhow::{Context, Result, ensure};
+use secretvmm_tests::host::direct_map::{DirectMap, meminfo_bytes};
+use secretvmm_tests::host::stage2::Stage2;
+
+use crate::support::{assert_hidden, assert_preflight_refuses, on_clean_host, own_guest, power_off};
+
+#[test]
+fn guest_on_the_pool_is_2m_and_leaves_the_direct_map_alone() -> Result<()> {
+    on_clean_host(|| {
+        let (before, free) = (DirectMap::now()?, pool_free()?);
+        let mut guest = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]).start()?;
+        guest.wait_for_shell()?;
+        let info = assert_hidden(&guest)?;
+        ensure!(info.pages == 512 * 256 && info.pool == info.pages, "Not all from the pool: {info:?}");
+        ensure!(free - pool_free()? == 512 << 20, "The pool does not count what it gave");
+        let stage2 = Stage2::of_process(guest.pid())?;
+        ensure!(stage2.pages_2m > 0 && stage2.large_permille() >= 995, "Stage 2 is not in 2 MiB entries: {stage2:?}");
+        ensure!(DirectMap::now()? == before, "The direct map has changed: {before:?}");
+        power_off(&mut guest)?;
+        ensure!(pool_free()? == free, "The pool did not get everything back");
+        ensure!(DirectMap::now()? == before, "The direct map has changed: {before:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn sigkill_gives_the_pool_everything_back() -> Result<()> {
+    on_clean_host(|| {
+        let free = pool_free()?;
+        let mut guest = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]).start()?;
+        guest.wait_for_shell()?;
+        guest.signal(nix::sys::signal::Signal::SIGKILL)?;
+        guest.wait(secretvmm_tests::guest::STEP_LIMIT)?;
+        ensure!(pool_free()? == free, "The pool did not get everything back");
+        Ok(())
+    })
+}
+
+#[test]
+fn guest_larger_than_the_pool_is_refused_with_pool_boot() -> Result<()> {
+    let guest = own_guest()?.memory("2G").arguments(["--memory", "secret,pool=boot"]);
+    assert_preflight_refuses(&guest, &["pool of secret memory has", "secretmem=SIZE"])
+}
+
+#[test]
+fn guest_larger_than_the_pool_takes_free_memory_too_with_pool_auto() -> Result<()> {
+    on_clean_host(|| {
+        let mut guest = own_guest()?.memory("2G").start()?;
+        guest.wait_for_shell()?;
+        let info = assert_hidden(&guest)?;
+        ensure!(info.pages == 2048 * 256 && info.pool > 0 && info.pool < info.pages, "Not from both: {info:?}");
+        power_off(&mut guest)
+    })
+}
+
+/// Bytes that the pool has left.
+fn pool_free() -> Result<u64> {
+    meminfo_bytes("SecretPoolFree:")?.context("No SecretPoolFree in /proc/meminfo")
+}

@@ -1,0 +1,27 @@
+//! The rows that go to `cargo xtask bench kernel`: JSON, one a line.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+/// Prints a figure of `subject`, which is a backing's name or `host`.
+///
+/// # Errors
+/// Nobody reads standard output any more.
+pub fn figure(subject: &str, figure: &str, value: u64) -> Result<()> {
+    print(&json!({ "subject": subject, "figure": figure, "value": value }))
+}
+
+/// Prints why a figure cannot be had.
+///
+/// # Errors
+/// As [`figure`].
+pub fn absent(subject: &str, figure: &str, why: impl Display) -> Result<()> {
+    print(&json!({ "subject": subject, "figure": figure, "absent": why.to_string() }))
+}
+
+fn print(row: &Value) -> Result<()> {
+    writeln!(std::io::stdout(), "{row}").context("Cannot write to standard output")
+}

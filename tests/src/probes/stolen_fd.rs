@@ -1,0 +1,83 @@
+//! `pidfd_getfd(2)`: takes the VMM's own descriptors and maps what they are open on.
+#![allow(unsafe_code)] // Mappings of somebody else's files, and two calls that nix does not wrap.
+
+use std::ffi::c_long;
+use std::fs::{self, File};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::unistd::{Whence, lseek};
+use secretvmm_canary::PAGE_SIZE;
+
+use super::{Tally, Target};
+
+/// Files smaller than this hold no guest RAM.
+const SMALLEST: u64 = 1 << 20;
+
+pub(super) fn run(target: &Target) -> Result<Tally> {
+    let process = owned(&[libc::SYS_pidfd_open, target.pid.into(), 0]).context("pidfd_open failed")?;
+    let mut tally = Tally::default();
+    let mut large = 0;
+    for entry in fs::read_dir(format!("/proc/{}/fd", target.pid)).context("Cannot list the VMM's descriptors")? {
+        let number: c_long = entry?.file_name().to_string_lossy().parse()?;
+        let file = owned(&[libc::SYS_pidfd_getfd, process.as_raw_fd().into(), number, 0]);
+        let file = File::from(file.context("pidfd_getfd failed")?);
+        let Ok(size) = file.metadata().map(|meta| if meta.is_file() { meta.len() } else { 0 }) else { continue };
+        if size >= SMALLEST {
+            large += 1;
+            read(&file, size, target, &mut tally)?;
+        }
+    }
+    ensure!(large > 0, "Process {} has no descriptor of a file that could be guest RAM", target.pid);
+    Ok(tally)
+}
+
+/// Maps the file and reads the pages that it holds.
+fn read(file: &File, size: u64, target: &Target, tally: &mut Tally) -> Result<()> {
+    let length = NonZeroUsize::new(usize::try_from(size)?).context("An empty file")?;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+    let base = match unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0) } {
+        Ok(base) => base,
+        Err(errno) => {
+            tally.refusal(errno);
+            return Ok(());
+        }
+    };
+    let mut page = [0; PAGE_SIZE];
+    let mut offset = 0;
+    while let Some(next) = next_data(file, offset, size)? {
+        // SAFETY: next + PAGE_SIZE lies inside the mapping; the guest may write there, so the copy is raw.
+        unsafe {
+            base.as_ptr().cast::<u8>().add(usize::try_from(next)?).copy_to_nonoverlapping(page.as_mut_ptr(), PAGE_SIZE)
+        };
+        tally.page(target.canary.seed, &page);
+        offset = next + PAGE_SIZE as u64;
+    }
+    // SAFETY: the mapping is ours and nothing refers to it any more.
+    unsafe { munmap(base, length.get()) }.context("Cannot unmap the file")
+}
+
+/// The first page at or after `offset` that is no hole, so that reading allocates nothing. A file that cannot tell has
+/// no holes.
+fn next_data(file: &File, offset: u64, size: u64) -> Result<Option<u64>> {
+    if offset >= size {
+        return Ok(None);
+    }
+    match lseek(file, i64::try_from(offset)?, Whence::SeekData) {
+        Ok(next) => Ok(Some(u64::try_from(next)?)),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(_) => Ok(Some(offset)),
+    }
+}
+
+/// A system call that returns a descriptor.
+fn owned(call: &[c_long]) -> Result<OwnedFd> {
+    let argument = |index: usize| call.get(index).copied().unwrap_or(0);
+    // SAFETY: both calls take integers only.
+    let fd = Errno::result(unsafe { libc::syscall(argument(0), argument(1), argument(2), argument(3)) })?;
+    // SAFETY: the call has just returned this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
+}

@@ -1,0 +1,42 @@
+//! `cargo xtask bench`: figures, measured on nested hosts and printed as one table.
+
+mod hosts;
+mod rows;
+mod table;
+
+use anyhow::Result;
+
+use crate::demo::build_release;
+use crate::kernel::SourceArgs;
+use crate::linux::source::Source;
+use crate::setup;
+use crate::support::paths::Paths;
+
+/// Measure on nested hosts, and print a table.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Secret memory without the series, with it, from the boot pool, and huge pages beside them.
+    ///
+    /// Boots several hosts one after the other. Exits with 0 if everything could be measured that the kernels have,
+    /// whatever the figures are: a target that was missed is marked.
+    Kernel {
+        #[command(flatten)]
+        source: SourceArgs,
+    },
+}
+
+pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
+    let What::Kernel { source } = &args.what;
+    setup::run(&setup::Args {})?;
+    build_release(paths)?;
+    let text = Source::locate(source.kernel_source.as_deref())?.pristine(paths)?.dir.join("kernel");
+    let results = hosts::measure_all(paths, source, &text)?;
+    print!("{}", table::render(&results));
+    Ok(u8::from(results.trouble().is_some()))
+}

@@ -1,0 +1,127 @@
+//! The suites of `cargo xtask test`: which tests run on which nested host.
+
+use std::time::Duration;
+
+use crate::host::{Host, MachineArgs};
+
+/// Tests on one kind of nested host.
+pub(crate) struct NestedSuite {
+    pub(crate) name: &'static str,
+    /// Modules of tests/nested.
+    modules: &'static [&'static str],
+    /// Tests that this host has not the memory for.
+    without: &'static [&'static str],
+    pub(crate) host: Host,
+    /// Its memory, as `--mem` takes it.
+    mem: &'static str,
+    /// Its NUMA nodes.
+    nodes: u32,
+    /// Added to the kernel command line.
+    append: &'static str,
+    /// No part of the suite takes so long; one that does hangs.
+    pub(crate) limit: Duration,
+    /// Runs with `--full` only.
+    full: bool,
+}
+
+/// The lab's suite; the others say what is different.
+const LAB: NestedSuite = NestedSuite {
+    name: "lab",
+    modules: &["lab"],
+    without: &[],
+    host: Host::Lab,
+    mem: "6G",
+    nodes: 1,
+    append: "",
+    limit: Duration::from_secs(25 * 60),
+    full: false,
+};
+
+/// The lab's tests once more, on another machine or kernel.
+const VARIANT: NestedSuite = NestedSuite { limit: Duration::from_secs(50 * 60), full: true, ..LAB };
+
+/// Guests that a host of 2 GiB cannot hold.
+const LARGE: &[&str] = &["lab::boot::memory_2g_is_all_there", "lab::boot::memory_5g_continues_above_the_hole"];
+
+pub(crate) const SUITES: [NestedSuite; 9] = [
+    LAB,
+    NestedSuite { name: "pool", modules: &["pool"], append: "secretmem=1G", ..LAB },
+    NestedSuite { name: "disabled", modules: &["disabled"], append: "secretmem.enable=0", ..LAB },
+    NestedSuite { name: "stock", modules: &["stock"], host: Host::Stock, ..LAB },
+    NestedSuite { name: "shipped", modules: &["shipped"], host: Host::Shipped, ..LAB },
+    // Little memory, and a direct map of 2M entries.
+    NestedSuite { name: "map2m", mem: "2G", without: LARGE, append: "nogbpages", ..VARIANT },
+    NestedSuite { name: "map4k", append: "debug_pagealloc=on", ..VARIANT },
+    NestedSuite { name: "numa", nodes: 2, ..VARIANT },
+    NestedSuite {
+        name: "debug",
+        modules: &["lab", "debug"],
+        host: Host::Debug,
+        mem: "8G",
+        limit: Duration::from_secs(120 * 60),
+        ..VARIANT
+    },
+];
+
+impl NestedSuite {
+    /// The suites to run: all of them, or those of every day.
+    pub(crate) fn wanted(full: bool) -> impl Iterator<Item = &'static Self> {
+        SUITES.iter().filter(move |suite| full || !suite.full)
+    }
+
+    /// Its tests among all, as far as the filter leaves them.
+    pub(crate) fn select(&self, names: &[String], filter: Option<&str>) -> Vec<String> {
+        let wanted = |name: &&String| {
+            self.modules.iter().any(|module| in_module(name, module))
+                && !self.without.contains(&name.as_str())
+                && filter.is_none_or(|filter| name.contains(filter))
+        };
+        names.iter().filter(wanted).cloned().collect()
+    }
+
+    /// The machine its hosts are.
+    pub(crate) fn machine(&self) -> MachineArgs {
+        MachineArgs { mem: self.mem.into(), nodes: self.nodes, append: self.append.into(), ..MachineArgs::default() }
+    }
+}
+
+/// Whether a filter names a test of a nested host.
+pub(crate) fn is_nested(filter: &str) -> bool {
+    SUITES.iter().flat_map(|suite| suite.modules).any(|module| in_module(filter, module))
+}
+
+fn in_module(name: &str, module: &str) -> bool {
+    name.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suite(name: &str) -> &'static NestedSuite {
+        SUITES.iter().find(|suite| suite.name == name).unwrap_or(&SUITES[0])
+    }
+
+    #[test]
+    fn select_takes_one_hosts_tests_that_match() {
+        let names = ["lab::boot::a", "lab::boot::b", "stock::boot::a", "debug::c"].map(str::to_owned);
+        assert_eq!(suite("lab").select(&names, None).len(), 2);
+        assert_eq!(suite("lab").select(&names, Some("::a")), ["lab::boot::a"]);
+        assert_eq!(suite("debug").select(&names, None).len(), 3);
+        assert!(suite("shipped").select(&names, None).is_empty());
+        assert!(is_nested("lab::boot") && !is_nested("lab") && !is_nested("labour::x"));
+    }
+
+    #[test]
+    fn select_leaves_out_what_does_not_fit() {
+        let names = LARGE.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        assert!(suite("map2m").select(&names, None).is_empty());
+        assert_eq!(suite("map4k").select(&names, None).len(), LARGE.len());
+    }
+
+    #[test]
+    fn wanted_variants_need_full() {
+        assert!(NestedSuite::wanted(false).all(|suite| suite.name != "debug"));
+        assert!(NestedSuite::wanted(true).any(|suite| suite.name == "debug"));
+    }
+}
