@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 const TEXT: &str = "{text}";
 
 /// Names of the hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Name {
     StockHeld,
     SeriesHeld,
@@ -40,6 +40,15 @@ struct Measured {
     icount: bool,
     /// Arguments of the measuring program.
     command: &'static [&'static str],
+}
+
+impl Measured {
+    /// What it is, for people: kernel, parameters, clock.
+    fn title(&self) -> String {
+        let kernel = if self.unpatched { "without the series" } else { "with the series" };
+        let words = [kernel, self.append, if self.icount { "counting instructions" } else { "" }];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
+    }
 }
 
 const fn measured(name: Name, append: &'static str, command: &'static [&'static str]) -> Measured {
@@ -87,7 +96,7 @@ impl Results {
 /// A kernel does not build, or the user ended it.
 pub(super) fn measure_all(paths: &Paths, source: &SourceArgs, text: &Path) -> Result<Results> {
     let measure = |(number, host): (usize, &Measured)| {
-        let title = format!("bench host {} of {}: {:?}", number + 1, HOSTS.len(), host.name);
+        let title = format!("bench host {} of {}: {}", number + 1, HOSTS.len(), host.title());
         measure(paths, source, text, host, &title).map(|(rows, trouble)| (host.name, rows, trouble))
     };
     HOSTS.iter().enumerate().map(measure).collect::<Result<_>>().map(Results)
