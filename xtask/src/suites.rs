@@ -9,7 +9,7 @@ pub(crate) struct NestedSuite {
     pub(crate) name: &'static str,
     /// Modules of tests/nested.
     modules: &'static [&'static str],
-    /// Tests that this host has not the memory for, or nothing to show to.
+    /// Tests that cannot work on this host: it has not the memory, or nothing that they count.
     without: &'static [&'static str],
     pub(crate) host: Host,
     /// Its memory, as `--mem` takes it.
