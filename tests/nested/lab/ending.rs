@@ -13,7 +13,7 @@ use crate::support::{assert_hidden, on_clean_host, own_guest, power_off};
 
 const PAGE_SIZE: u64 = 4096;
 /// How far free memory may differ before and after for reasons of the host's own, in KiB.
-const FREE_TOLERANCE_KIB: u64 = 32 << 10;
+const FREE_TOLERANCE_KIB: u64 = 16 << 10;
 
 #[test]
 fn guest_powers_off_code_0() -> Result<()> {
