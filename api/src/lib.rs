@@ -1,12 +1,15 @@
-//! The resource types of `secretvmm`, one file each, with Firecracker's paths and field names so
-//! that a configuration written for it needs no second spelling.
+//! The API of `secretvmm`: Firecracker's paths, methods, names and statuses, so that a client
+//! written for it needs no second spelling.
 //!
-//! Only fields that have an effect exist; an unknown field is an error, never ignored.
+//! ```text
+//!   socket -> server -> request: Action -> [Call] -> VMM
+//!                    <- status and JSON <- Reply or Fault
+//! ```
+//!
+//! An unknown field is an error, never ignored.
 
-mod boot_source;
-mod machine_config;
-mod vm_config_file;
+mod action;
+mod resources;
 
-pub use boot_source::BootSource;
-pub use machine_config::{HugePages, MachineConfig, MemoryBackend, MemoryPool};
-pub use vm_config_file::VmConfigFile;
+pub use action::{Action, Call, Fault, Reply};
+pub use resources::*;

@@ -48,6 +48,12 @@ pub enum Error {
     /// 2 MiB pages or the pool for memory that is not hidden.
     #[error("Pages of 2 MiB and of the boot pool are for hidden memory; shared memory has neither")]
     SharedPages,
+    /// A file without a kernel.
+    #[error("There is no kernel to start; give boot-source with kernel_image_path")]
+    NoKernel,
+    /// A resource of the file that the VMM does not have.
+    #[error("{0} is not supported; leave it out of the configuration")]
+    Unsupported(&'static str),
     /// The configuration file cannot be read.
     #[error("Configuration file {} cannot be read", path.display())]
     Read {
@@ -87,9 +93,13 @@ impl VmConfig {
     }
 
     fn from_resources(file: VmConfigFile) -> Result<Self, Error> {
-        let mut config = Self::new(file.boot_source.kernel_image_path);
-        config.initrd = file.boot_source.initrd_path;
-        config.cmdline = file.boot_source.boot_args.unwrap_or(config.cmdline);
+        if let Some(resource) = unsupported(&file) {
+            return Err(Error::Unsupported(resource));
+        }
+        let boot = file.boot_source.ok_or(Error::NoKernel)?;
+        let mut config = Self::new(boot.kernel_image_path);
+        config.initrd = boot.initrd_path;
+        config.cmdline = boot.boot_args.unwrap_or(config.cmdline);
         if let Some(machine) = file.machine_config {
             let mib = machine.mem_size_mib;
             config.memory = mib.checked_mul(1 << 20).and_then(round_memory).ok_or(Error::MemoryTooLarge(mib))?;
@@ -114,10 +124,29 @@ impl VmConfig {
     }
 }
 
+/// A resource that the VMM cannot build.
+fn unsupported(file: &VmConfigFile) -> Option<&'static str> {
+    let there = [
+        ("drives", !file.drives.is_empty()),
+        ("network-interfaces", !file.network_interfaces.is_empty()),
+        ("vsock", file.vsock.is_some()),
+        ("entropy", file.entropy.is_some()),
+        ("serial", file.serial.is_some()),
+        ("logger", file.logger.is_some()),
+        ("metrics", file.metrics.is_some()),
+        ("mmds-config", file.mmds_config.is_some()),
+        ("cpu-config", file.cpu_config.is_some()),
+        ("balloon", file.balloon.is_some()),
+        ("pmem", !file.pmem.is_empty()),
+        ("memory-hotplug", file.memory_hotplug.is_some()),
+    ];
+    there.into_iter().find_map(|(name, there)| there.then_some(name))
+}
+
 /// What the machine's memory is made of.
 fn ram_kind(machine: &MachineConfig) -> Result<RamKind, Error> {
     let huge = match machine.huge_pages {
-        HugePages::None => Huge::Auto,
+        HugePages::None | HugePages::Transparent => Huge::Auto,
         HugePages::Require2M => Huge::Require,
     };
     let pool = match machine.memory_pool {

@@ -10,15 +10,70 @@ pub struct MachineConfig {
     pub vcpu_count: u8,
     /// Guest memory in MiB; an odd number is rounded up to the next multiple of 2.
     pub mem_size_mib: u64,
-    /// Our own addition to Firecracker's fields.
+    /// Show the vCPUs to the guest as threads of cores.
     #[serde(default)]
-    pub memory_backend: MemoryBackend,
+    pub smt: bool,
+    /// Which processor the guest's vCPUs resemble. Deprecated.
+    #[serde(default)]
+    pub cpu_template: Option<CpuTemplate>,
+    /// Note which pages are written, for snapshots.
+    #[serde(default)]
+    pub track_dirty_pages: bool,
     /// The pages that guest memory is made of.
     #[serde(default)]
     pub huge_pages: HugePages,
+    /// Our own addition to Firecracker's fields.
+    #[serde(default)]
+    pub memory_backend: MemoryBackend,
     /// Our own addition: where secret pages come from.
     #[serde(default)]
     pub memory_pool: MemoryPool,
+}
+
+impl MachineConfig {
+    /// The machine with the changes of `PATCH /machine-config`.
+    pub fn updated(&self, update: &MachineConfigUpdate) -> Self {
+        Self {
+            vcpu_count: update.vcpu_count.unwrap_or(self.vcpu_count),
+            mem_size_mib: update.mem_size_mib.unwrap_or(self.mem_size_mib),
+            smt: update.smt.unwrap_or(self.smt),
+            cpu_template: update.cpu_template.or(self.cpu_template),
+            track_dirty_pages: update.track_dirty_pages.unwrap_or(self.track_dirty_pages),
+            huge_pages: update.huge_pages.unwrap_or(self.huge_pages),
+            memory_backend: update.memory_backend.unwrap_or(self.memory_backend),
+            memory_pool: update.memory_pool.unwrap_or(self.memory_pool),
+        }
+    }
+}
+
+/// What `PATCH /machine-config` can change: the fields of [`MachineConfig`], each of which may be
+/// absent, but not all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct MachineConfigUpdate {
+    pub vcpu_count: Option<u8>,
+    pub mem_size_mib: Option<u64>,
+    pub smt: Option<bool>,
+    pub cpu_template: Option<CpuTemplate>,
+    pub track_dirty_pages: Option<bool>,
+    pub huge_pages: Option<HugePages>,
+    pub memory_backend: Option<MemoryBackend>,
+    pub memory_pool: Option<MemoryPool>,
+}
+
+/// Firecracker's names of processors that vCPUs can resemble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum CpuTemplate {
+    C3,
+    T2,
+    T2S,
+    T2CL,
+    T2A,
+    V1N1,
+    /// The host's own processor.
+    None,
 }
 
 /// What guest memory is made of.
@@ -39,6 +94,8 @@ pub enum HugePages {
     /// 2 MiB pages where there are any, else 4 KiB pages.
     #[default]
     None,
+    /// The same.
+    Transparent,
     /// 2 MiB pages or an error.
     #[serde(rename = "2M")]
     Require2M,

@@ -11,10 +11,10 @@ pub struct BootSource {
     /// A bzImage, or an ELF `vmlinux` with a PVH entry.
     pub kernel_image_path: PathBuf,
     /// The kernel command line; without it the VMM's default is used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub boot_args: Option<String>,
     /// An initial RAM disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub initrd_path: Option<PathBuf>,
 }
 

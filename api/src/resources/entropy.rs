@@ -1,0 +1,14 @@
+//! `/entropy`: a source of random numbers.
+
+use serde::{Deserialize, Serialize};
+
+use super::RateLimiter;
+
+/// The guest gets random numbers of the host's kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entropy {
+    /// Limits of what the guest can take.
+    #[serde(default)]
+    pub rate_limiter: Option<RateLimiter>,
+}

@@ -1,0 +1,13 @@
+//! `/metrics`: where the metrics go.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where metrics are written, as lines of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// A file or a named pipe.
+    pub metrics_path: PathBuf,
+}
