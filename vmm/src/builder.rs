@@ -11,9 +11,10 @@ use crate::arch::x86_64::boot_params::{self, BootInfo};
 use crate::arch::x86_64::cpuid::{self, Topology};
 use crate::arch::x86_64::regs::{self, Entry};
 use crate::arch::x86_64::{self, acpi, msr, reset_vector};
-use crate::bus::{self, PortBus};
+use crate::bus::{self, Buses, PortBus};
 use crate::config::VmConfig;
 use crate::control::Control;
+use crate::devices::virtio::{self, VirtioDevices};
 use crate::devices::{AcpiPm, I8042, Pvpanic, SerialConsole, acpi_pm};
 use crate::kvm::{self, Vcpu};
 use crate::loader::{self, Kernel};
@@ -40,6 +41,9 @@ pub enum Error {
     /// Two devices on one port.
     #[error(transparent)]
     Bus(#[from] bus::Overlap),
+    /// A virtio device.
+    #[error(transparent)]
+    Virtio(#[from] virtio::AttachError),
     /// Standard output or an event descriptor.
     #[error("Console could not be set up")]
     Console(#[source] io::Error),
@@ -55,21 +59,23 @@ pub enum Error {
 
 /// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs.
 pub fn build(config: &VmConfig, prepared: Prepared) -> Result<Vmm, Error> {
-    let Prepared { mut kernel, mut initrd, plan, kvm } = prepared;
+    let Prepared { mut kernel, mut initrd, plan, kvm, devices } = prepared;
     let ram = GuestRam::create(config.ram, config.memory)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
     plan.load(memory, &mut kernel, initrd.as_mut(), &config.cmdline)?;
     let control = Control::new().map_err(Error::Console)?;
     let console = console(&vm, &control)?;
-    let bus = Arc::new(port_bus(&console, &control)?);
-    acpi::write_tables(memory, config.cpus)?;
+    let mut buses = Buses { ports: port_bus(&console, &control)?, ..Buses::default() };
+    let devices = VirtioDevices::attach(devices, &vm, memory, &mut buses.mmio)?;
+    let buses = Arc::new(buses);
+    acpi::write_tables(memory, config.cpus, devices.slots())?;
     reset_vector::write(memory)?;
     let entry = write_boot_info(memory, &kernel, &BootInfo { ram: config.memory, initrd: plan.initrd })?;
     let vcpus = vcpus(&kvm, &vm, config.cpus, entry)?;
-    let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, bus.clone(), control.clone())).collect();
+    let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, buses.clone(), control.clone())).collect();
     kvm::install_kick_handler()?;
-    Ok(Vmm::new(vcpus, control, console, vm, ram))
+    Ok(Vmm::new(vcpus, control, console, devices, vm, ram))
 }
 
 fn console(vm: &VmFd, control: &Arc<Control>) -> Result<Arc<SerialConsole>, Error> {

@@ -77,13 +77,16 @@ struct Machine {
     /// What guest memory is made of: secret or shared; see below
     #[arg(long, value_name = "KIND", default_value = "secret", value_parser = parse_ram)]
     memory: RamKind,
+    /// Give the guest an entropy device
+    #[arg(long)]
+    rng: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "General")]
 struct General {
     /// Take kernel and machine from a JSON file ("boot-source" and "machine-config") instead
-    #[arg(long, value_name = "JSON", conflicts_with_all = ["kernel", "initrd", "cmdline", "mem", "cpus", "memory"])]
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["kernel", "initrd", "cmdline", "mem", "cpus", "memory", "rng"])]
     config_file: Option<PathBuf>,
     /// How much to say on standard error: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = parse_level)]
@@ -142,6 +145,7 @@ impl Cli {
                 memory: self.machine.mem,
                 cpus: self.machine.cpus,
                 ram: self.machine.memory,
+                rng: self.machine.rng,
             },
         };
         config.validate()?;

@@ -30,6 +30,8 @@ pub struct VmConfig {
     pub cpus: u8,
     /// What guest RAM is made of.
     pub ram: RamKind,
+    /// Whether there is an entropy device.
+    pub rng: bool,
 }
 
 /// A configuration that makes no sense on any host.
@@ -82,6 +84,7 @@ impl VmConfig {
             memory: DEFAULT_MEMORY,
             cpus: 1,
             ram: RamKind::default(),
+            rng: false,
         }
     }
 

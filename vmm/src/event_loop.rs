@@ -8,6 +8,7 @@ use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber
 
 use crate::control::{Control, Outcome};
 use crate::devices::ConsoleInput;
+use crate::devices::virtio::HostEvents;
 use crate::signals::{self, Signals};
 use crate::terminal;
 use crate::vmm::{self, Vmm};
@@ -61,6 +62,9 @@ fn serve(vmm: &mut Vmm) -> Result<Outcome, Error> {
     manager.add_subscriber(Box::new(signals));
     let input = stdin().map_err(Error::Input)?;
     manager.add_subscriber(Box::new(ConsoleInput::new(input, vmm.console().clone(), control.clone())));
+    for side in vmm.devices().host_sides() {
+        manager.add_subscriber(Box::new(HostEvents(side.clone())));
+    }
     vmm.start()?;
     loop {
         if let Some(outcome) = control.outcome() {

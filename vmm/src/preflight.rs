@@ -5,7 +5,11 @@
 
 mod room;
 
+use std::io;
+
 use crate::config::VmConfig;
+use crate::devices::virtio::Opened;
+use crate::devices::virtio::rng::Rng;
 use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
 use crate::memory::{Pool, RamKind};
@@ -38,6 +42,9 @@ pub enum Error {
     /// memfd_secret(2) does not work.
     #[error(transparent)]
     Unavailable(#[from] secretmem::Unavailable),
+    /// /dev/urandom.
+    #[error("The host's random numbers (/dev/urandom) cannot be opened")]
+    Rng(#[source] io::Error),
     /// RLIMIT_MEMLOCK.
     #[error(transparent)]
     Memlock(#[from] secretmem::memlock::Error),
@@ -47,7 +54,6 @@ pub enum Error {
 }
 
 /// What preflight has opened and decided, for the builder to use.
-#[derive(Debug)]
 pub struct Prepared {
     /// The checked kernel image.
     pub kernel: Kernel,
@@ -57,6 +63,8 @@ pub struct Prepared {
     pub plan: Plan,
     /// The open /dev/kvm.
     pub kvm: Kvm,
+    /// Virtio devices.
+    pub devices: Opened,
 }
 
 /// Checks files, KVM, secret memory, limits and free memory, in this order.
@@ -65,6 +73,7 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
     let initrd = config.initrd.as_deref().map(Initrd::open).transpose()?;
     loader::check_cmdline(&config.cmdline, kernel.cmdline_limit())?;
     let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.memory)?;
+    let devices = open_devices(config)?;
     let kvm = kvm::open()?;
     kvm::check(&kvm, config.cpus)?;
     if let RamKind::Secret(options) = config.ram {
@@ -74,7 +83,13 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
         secretmem::memlock::make_room(config.memory)?;
     }
     room::check(config.memory, config.ram)?;
-    Ok(Prepared { kernel, initrd, plan, kvm })
+    Ok(Prepared { kernel, initrd, plan, kvm, devices })
+}
+
+/// Opens what the devices need of the host.
+fn open_devices(config: &VmConfig) -> Result<Opened, Error> {
+    let rng = if config.rng { Some(Rng::open().map_err(Error::Rng)?) } else { None };
+    Ok(Opened { rng })
 }
 
 fn check_series(features: u32, pool: Pool) -> Result<(), Error> {

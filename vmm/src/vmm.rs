@@ -15,6 +15,7 @@ use kvm_ioctls::VmFd;
 
 use crate::control::{Command, Control};
 use crate::devices::SerialConsole;
+use crate::devices::virtio::VirtioDevices;
 use crate::kvm::{self, Vcpu, VcpuThread};
 use crate::memory::GuestRam;
 
@@ -70,6 +71,7 @@ pub struct Vmm {
     vcpus: Vec<Vcpu>,
     control: Arc<Control>,
     console: Arc<SerialConsole>,
+    devices: VirtioDevices,
     _vm: VmFd,
     ram: GuestRam,
 }
@@ -80,10 +82,11 @@ impl Vmm {
         vcpus: Vec<Vcpu>,
         control: Arc<Control>,
         console: Arc<SerialConsole>,
+        devices: VirtioDevices,
         vm: VmFd,
         ram: GuestRam,
     ) -> Self {
-        Self { state: State::Configured, threads: Vec::new(), vcpus, control, console, _vm: vm, ram }
+        Self { state: State::Configured, threads: Vec::new(), vcpus, control, console, devices, _vm: vm, ram }
     }
 
     /// Where the VM stands.
@@ -99,6 +102,11 @@ impl Vmm {
     /// The serial console.
     pub fn console(&self) -> &Arc<SerialConsole> {
         &self.console
+    }
+
+    /// The virtio devices.
+    pub fn devices(&self) -> &VirtioDevices {
+        &self.devices
     }
 
     /// Guest RAM.
@@ -117,7 +125,7 @@ impl Vmm {
         Ok(())
     }
 
-    /// Takes all vCPUs out of the guest; returns when they are. If one cannot be had within a
+    /// Takes all vCPUs out of the guest, and the devices' hands off its memory; returns when they are. If one cannot be had within a
     /// second, all go on.
     pub fn pause(&mut self) -> Result<(), Error> {
         self.expect(State::Running, "paused")?;
@@ -126,6 +134,7 @@ impl Vmm {
             self.kick();
             // A vCPU that ended the VM in the meantime will not park any more.
             if self.control.wait_parked(self.threads.len()) || self.control.command() == Command::Stop {
+                self.devices.host_sides().iter().for_each(|side| side.pause());
                 self.state = State::Paused;
                 return Ok(());
             }
@@ -137,6 +146,7 @@ impl Vmm {
     /// Lets all vCPUs go on.
     pub fn resume(&mut self) -> Result<(), Error> {
         self.expect(State::Paused, "resumed")?;
+        self.devices.host_sides().iter().for_each(|side| side.resume());
         self.control.set(Command::Run);
         self.state = State::Running;
         Ok(())

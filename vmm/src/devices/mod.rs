@@ -5,6 +5,7 @@ mod console;
 mod i8042;
 mod pvpanic;
 mod serial;
+pub mod virtio;
 
 pub use acpi_pm::AcpiPm;
 pub use console::ConsoleInput;

@@ -8,7 +8,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::Error;
 use super::kick::{Armed, Kick};
-use crate::bus::PortBus;
+use crate::bus::Buses;
 use crate::control::{Command, Control, Outcome};
 
 /// Enough for the run loop and a device; thirty-two of them are still small.
@@ -59,7 +59,7 @@ pub enum RunError {
 pub struct Vcpu {
     id: u8,
     fd: VcpuFd,
-    bus: Arc<PortBus>,
+    buses: Arc<Buses>,
     control: Arc<Control>,
 }
 
@@ -70,9 +70,9 @@ pub struct VcpuThread {
 }
 
 impl Vcpu {
-    /// A vCPU whose port accesses go to `bus` and that obeys `control`.
-    pub fn new(id: u8, fd: VcpuFd, bus: Arc<PortBus>, control: Arc<Control>) -> Self {
-        Self { id, fd, bus, control }
+    /// A vCPU whose accesses to devices go to `buses` and that obeys `control`.
+    pub fn new(id: u8, fd: VcpuFd, buses: Arc<Buses>, control: Arc<Control>) -> Self {
+        Self { id, fd, buses, control }
     }
 
     /// Starts the thread, which waits for [`Command::Run`].
@@ -117,11 +117,10 @@ impl Vcpu {
     fn enter(&mut self) -> Option<Outcome> {
         while self.control.command() == Command::Run {
             match self.fd.run() {
-                Ok(VcpuExit::IoOut(port, data)) => self.bus.write(port, data),
-                Ok(VcpuExit::IoIn(port, data)) => self.bus.read(port, data),
-                // No device has memory-mapped registers: reads are all ones, writes are lost.
-                Ok(VcpuExit::MmioRead(_, data)) => data.fill(0xff),
-                Ok(VcpuExit::MmioWrite(..)) => {}
+                Ok(VcpuExit::IoOut(port, data)) => self.buses.ports.write(port, data),
+                Ok(VcpuExit::IoIn(port, data)) => self.buses.ports.read(port, data),
+                Ok(VcpuExit::MmioRead(address, data)) => self.buses.mmio.read(address, data),
+                Ok(VcpuExit::MmioWrite(address, data)) => self.buses.mmio.write(address, data),
                 Ok(VcpuExit::Shutdown) => return Some(Outcome::TripleFault),
                 Ok(VcpuExit::Intr) => return None,
                 Err(err) if matches!(err.errno(), libc::EINTR | libc::EAGAIN) => return None,
