@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use secretmem::FdInfo;
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, artifact};
 use secretvmm_tests::guest::{Ending, Guest, GuestBuilder, STEP_LIMIT};
-use secretvmm_tests::host::fdinfo::SecretFdInfo;
+use secretvmm_tests::host::fdinfo;
 use secretvmm_tests::host::kernel_log::KernelLog;
 
 /// include/uapi/linux/secretmem.h of the series.
@@ -25,8 +26,8 @@ pub(crate) fn own_guest() -> Result<GuestBuilder> {
 }
 
 /// Asserts that the guest's memory is secret memory, some of it there, none of it in the direct map.
-pub(crate) fn assert_hidden(guest: &Guest) -> Result<SecretFdInfo> {
-    let info = SecretFdInfo::of_process(guest.pid())?;
+pub(crate) fn assert_hidden(guest: &Guest) -> Result<FdInfo> {
+    let info = fdinfo::of_process(guest.pid())?;
     ensure!(info.pages > 0, "The guest has no page of secret memory");
     ensure!(info.flags & SECRETMEM_EXCLUSIVE != 0, "Others who get the descriptor can map it: {info:?}");
     ensure!(info.direct_mapped == 0, "The kernel maps {} of the guest's {} pages", info.direct_mapped, info.pages);

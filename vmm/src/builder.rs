@@ -57,14 +57,14 @@ pub enum Error {
     },
 }
 
-/// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs.
-pub fn build(config: &VmConfig, prepared: Prepared) -> Result<Vmm, Error> {
+/// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs. Its threads obey
+/// `control`.
+pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Result<Vmm, Error> {
     let Prepared { mut kernel, mut initrd, plan, kvm, devices } = prepared;
     let ram = GuestRam::create(config.ram, config.memory)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
-    plan.load(memory, &mut kernel, initrd.as_mut(), &config.cmdline)?;
-    let control = Control::new().map_err(Error::Console)?;
+    plan.load(memory, &mut kernel, initrd.as_mut(), &config.full_cmdline())?;
     let console = console(&vm, &control)?;
     let mut buses = Buses { ports: port_bus(&console, &control)?, ..Buses::default() };
     let devices = VirtioDevices::attach(devices, &vm, memory, &mut buses.mmio)?;

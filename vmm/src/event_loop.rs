@@ -1,4 +1,4 @@
-//! The main thread: terminal and signals in, until the VM has ended.
+//! The main thread: requests, terminal, signals and devices, until the VM has ended.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,8 +7,10 @@ use std::sync::Arc;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 
 use crate::control::{Control, Outcome};
+use crate::controller::Controller;
 use crate::devices::ConsoleInput;
 use crate::devices::virtio::HostEvents;
+use crate::requests::Requests;
 use crate::signals::{self, Signals};
 use crate::terminal;
 use crate::vmm::{self, Vmm};
@@ -31,6 +33,8 @@ pub enum Error {
     Vmm(#[from] vmm::Error),
 }
 
+type Manager = EventManager<Box<dyn MutEventSubscriber>>;
+
 /// Wakes the loop when a vCPU has ended the VM.
 struct End(Arc<Control>);
 
@@ -46,49 +50,65 @@ impl MutEventSubscriber for End {
     }
 }
 
-/// Starts the VM, waits until it has ended, and stops what is left of it.
-pub fn run(vmm: &mut Vmm) -> Result<Outcome, Error> {
-    let result = serve(vmm);
-    vmm.stop();
+/// Serves `requests`, if there are any, and the VM as soon as it is started; returns when it has
+/// ended, or when a signal has ended the wait for it.
+pub fn run(controller: &mut Controller, requests: Option<&Requests>) -> Result<Outcome, Error> {
+    let result = serve(controller, requests);
+    controller.stop();
     result
 }
 
-fn serve(vmm: &mut Vmm) -> Result<Outcome, Error> {
-    let control = vmm.control().clone();
+fn serve(controller: &mut Controller, requests: Option<&Requests>) -> Result<Outcome, Error> {
+    let control = controller.control().clone();
     let suspend = Rc::new(Cell::new(false));
-    let mut manager = EventManager::<Box<dyn MutEventSubscriber>>::new()?;
+    let mut manager = Manager::new()?;
     manager.add_subscriber(Box::new(End(control.clone())));
     let signals = Signals::new(control.clone(), suspend.clone()).map_err(Error::Signals)?;
     manager.add_subscriber(Box::new(signals));
-    let input = stdin().map_err(Error::Input)?;
-    manager.add_subscriber(Box::new(ConsoleInput::new(input, vmm.console().clone(), control.clone())));
-    for side in vmm.devices().host_sides() {
-        manager.add_subscriber(Box::new(HostEvents(side.clone())));
+    if let Some(requests) = requests {
+        manager.add_subscriber(Box::new(requests.wake().map_err(Error::Input)?));
     }
-    vmm.start()?;
+    let mut watched = false;
     loop {
+        if let Some(vmm) = controller.vmm().filter(|_| !watched) {
+            watch(vmm, &mut manager)?;
+            watched = true;
+        }
         if let Some(outcome) = control.outcome() {
             return Ok(outcome);
         }
         manager.run()?;
+        if let Some(requests) = requests {
+            requests.answer(|action| controller.handle(action));
+        }
         if suspend.take() {
-            stand_still(vmm)?;
+            stand_still(controller.vmm())?;
         }
     }
 }
 
+/// Adds what a started VM waits for.
+fn watch(vmm: &Vmm, manager: &mut Manager) -> Result<(), Error> {
+    let input = stdin().map_err(Error::Input)?;
+    manager.add_subscriber(Box::new(ConsoleInput::new(input, vmm.console().clone(), vmm.control().clone())));
+    for side in vmm.devices().host_sides() {
+        manager.add_subscriber(Box::new(HostEvents(side.clone())));
+    }
+    Ok(())
+}
+
 /// What a shell expects of SIGTSTP: a guest that does not run, a terminal that is usable, and both
 /// back after SIGCONT.
-fn stand_still(vmm: &mut Vmm) -> Result<(), Error> {
-    let paused = vmm.pause();
+fn stand_still(vmm: Option<&mut Vmm>) -> Result<(), Error> {
+    let paused = vmm.map(|vmm| (vmm.pause(), vmm));
     terminal::restore();
     signals::stop_self();
     terminal::raise().map_err(Error::Input)?;
     match paused {
-        Ok(()) => Ok(vmm.resume()?),
-        // The threads stood still all the same; the guest's clock was not told.
-        Err(vmm::Error::Busy) => Ok(()),
-        Err(err) => Err(err.into()),
+        Some((Ok(()), vmm)) => Ok(vmm.resume()?),
+        // The threads stood still all the same; the guest's clock was not told. Or it was paused before.
+        Some((Err(vmm::Error::Busy | vmm::Error::WrongState { .. }), _)) | None => Ok(()),
+        Some((Err(err), _)) => Err(err.into()),
     }
 }
 

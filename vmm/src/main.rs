@@ -3,45 +3,38 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use secretvmm::cli::Cli;
+use secretvmm::cli::{Cli, Request};
 use secretvmm::control::Outcome;
-use secretvmm::memory::RamKind;
-use secretvmm::terminal::RawMode;
-use secretvmm::{VmConfig, builder, event_loop, exit, logger, preflight, signals};
+use secretvmm::controller::Controller;
+use secretvmm::{event_loop, exit, logger, signals};
+use secretvmm_api::VmConfigFile;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logger::init(cli.log_level());
-    let code = match cli.into_config() {
-        Ok(config) => start(&config),
+    let code = match cli.into_request() {
+        Ok(request) => serve(request),
         Err(err) => fail(&err, exit::USAGE),
     };
     ExitCode::from(code)
 }
 
-/// Checks, builds and runs one VM; returns the exit code.
-fn start(config: &VmConfig) -> u8 {
-    let prepared = match preflight::run(config) {
-        Ok(prepared) => prepared,
-        Err(err) => return fail(&err, exit::PREFLIGHT),
-    };
-    if config.ram == RamKind::Shared {
-        eprintln!("secretvmm: warning: guest memory is ordinary memory, which this host can read (--memory shared)");
-    }
+/// Starts the VM that the flags describe, or serves the API until there is one, and stays with it
+/// to its end; returns the exit code.
+fn serve(request: Request) -> u8 {
     if let Err(err) = signals::install_last_resort() {
         return fail(&err, exit::FAILURE);
     }
-    let mut vmm = match builder::build(config, prepared) {
-        Ok(vmm) => vmm,
+    let mut controller = match Controller::new(request.id, VmConfigFile::default()) {
+        Ok(controller) => controller,
         Err(err) => return fail(&err, exit::FAILURE),
     };
-    signals::hold_back();
-    let raw = match RawMode::enter() {
-        Ok(raw) => raw,
-        Err(err) => return fail(&err, exit::FAILURE),
-    };
-    let result = event_loop::run(&mut vmm);
-    drop(raw);
+    if let Some(config) = request.config {
+        if let Err(err) = controller.start(config) {
+            return fail(&err, err.exit_code());
+        }
+    }
+    let result = event_loop::run(&mut controller, None);
     signals::let_through();
     match result {
         Ok(outcome) => finish(&outcome),

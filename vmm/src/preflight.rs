@@ -71,7 +71,7 @@ pub struct Prepared {
 pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
     let kernel = Kernel::open(&config.kernel)?;
     let initrd = config.initrd.as_deref().map(Initrd::open).transpose()?;
-    loader::check_cmdline(&config.cmdline, kernel.cmdline_limit())?;
+    loader::check_cmdline(&config.full_cmdline(), kernel.cmdline_limit())?;
     let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.memory)?;
     let devices = open_devices(config)?;
     let kvm = kvm::open()?;
@@ -88,7 +88,7 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
 
 /// Opens what the devices need of the host.
 fn open_devices(config: &VmConfig) -> Result<Opened, Error> {
-    let rng = if config.rng { Some(Rng::open().map_err(Error::Rng)?) } else { None };
+    let rng = config.entropy.as_ref().map(|_| Rng::open()).transpose().map_err(Error::Rng)?;
     Ok(Opened { rng })
 }
 

@@ -8,10 +8,12 @@
 //!        +--------- stop -----+------ stop --+----> Stopped
 //! ```
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use kvm_ioctls::VmFd;
+use secretvmm_api::{KernelMemory, MemoryBackend, MemoryInfo, MemorySlot};
+use vm_memory::GuestMemoryBackend;
 
 use crate::control::{Command, Control};
 use crate::devices::SerialConsole;
@@ -112,6 +114,26 @@ impl Vmm {
     /// Guest RAM.
     pub fn ram(&self) -> &GuestRam {
         &self.ram
+    }
+
+    /// What guest RAM is made of, and what the kernel says of it at this moment.
+    ///
+    /// # Errors
+    /// /proc is not there.
+    pub fn memory_info(&self) -> io::Result<MemoryInfo> {
+        let kernel = self.ram.kernel_info()?;
+        let slots = self.ram.memory().iter().map(|region| region.slot());
+        Ok(MemoryInfo {
+            backing: if kernel.is_some() { MemoryBackend::Secret } else { MemoryBackend::Shared },
+            slots: slots.map(|slot| MemorySlot { gpa: slot.gpa, size: slot.size }).collect(),
+            kernel: kernel.map(|info| KernelMemory {
+                pages: info.pages,
+                direct_mapped: info.direct_mapped,
+                aliases: info.aliases,
+                huge: info.huge,
+                pool: info.pool,
+            }),
+        })
     }
 
     /// Starts the vCPU threads.

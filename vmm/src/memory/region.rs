@@ -1,9 +1,10 @@
 //! Guest RAM as vm-memory regions that own their mappings.
 #![allow(unsafe_code)] // Volatile slices over our own mapping.
 
+use std::io;
 use std::sync::Arc;
 
-use secretmem::Mapping;
+use secretmem::{FdInfo, Mapping};
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::Result as MemoryResult;
 use vm_memory::{
@@ -67,7 +68,7 @@ impl GuestMemoryRegionBytes for RamRegion {}
 pub struct GuestRam {
     memory: GuestMemory,
     /// Open for the life of the VM, so that the operator can read /proc/PID/fdinfo.
-    _backing: Backing,
+    backing: Backing,
 }
 
 impl GuestRam {
@@ -81,7 +82,15 @@ impl GuestRam {
             regions.push(Arc::new(RamRegion { slot, mapping }));
         }
         let memory = GuestMemory::from_arc_regions(regions)?;
-        Ok(Self { memory, _backing: backing })
+        Ok(Self { memory, backing })
+    }
+
+    /// What the kernel says of it at this moment; None for ordinary memory.
+    ///
+    /// # Errors
+    /// /proc is not there.
+    pub fn kernel_info(&self) -> io::Result<Option<FdInfo>> {
+        FdInfo::of(&self.backing)
     }
 
     /// What devices and loaders get: memory, and no word of what it is made of.

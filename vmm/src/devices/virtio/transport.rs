@@ -301,3 +301,7 @@ impl<D: VirtioDevice> HostSide for Transport<D> {
         self.host_event();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
