@@ -46,6 +46,8 @@ pub struct VmConfig {
     pub serial: Serial,
     /// How the guest reaches its metadata.
     pub mmds: Option<MmdsConfig>,
+    /// Whether there is Firecracker's boot timer.
+    pub boot_timer: bool,
 }
 
 /// A configuration that makes no sense on any host.
@@ -130,6 +132,7 @@ impl VmConfig {
             entropy: None,
             serial: Serial::default(),
             mmds: None,
+            boot_timer: false,
         }
     }
 

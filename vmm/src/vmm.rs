@@ -16,8 +16,8 @@ use secretvmm_api::{KernelMemory, MemoryBackend, MemoryInfo, MemorySlot};
 use vm_memory::GuestMemoryBackend;
 
 use crate::control::{Command, Control};
-use crate::devices::SerialConsole;
 use crate::devices::virtio::VirtioDevices;
+use crate::devices::{Deaf, Platform, SerialConsole};
 use crate::kvm::{self, Vcpu, VcpuThread};
 use crate::memory::GuestRam;
 
@@ -72,7 +72,7 @@ pub struct Vmm {
     /// Present until [`Self::start`].
     vcpus: Vec<Vcpu>,
     control: Arc<Control>,
-    console: Arc<SerialConsole>,
+    platform: Platform,
     devices: VirtioDevices,
     _vm: VmFd,
     ram: GuestRam,
@@ -83,12 +83,12 @@ impl Vmm {
     pub(crate) fn new(
         vcpus: Vec<Vcpu>,
         control: Arc<Control>,
-        console: Arc<SerialConsole>,
+        platform: Platform,
         devices: VirtioDevices,
         vm: VmFd,
         ram: GuestRam,
     ) -> Self {
-        Self { state: State::Configured, threads: Vec::new(), vcpus, control, console, devices, _vm: vm, ram }
+        Self { state: State::Configured, threads: Vec::new(), vcpus, control, platform, devices, _vm: vm, ram }
     }
 
     /// Where the VM stands.
@@ -103,7 +103,20 @@ impl Vmm {
 
     /// The serial console.
     pub fn console(&self) -> &Arc<SerialConsole> {
-        &self.console
+        &self.platform.console
+    }
+
+    /// Asks the guest to shut down, by its keyboard.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub fn press_ctrl_alt_del(&self) -> Result<(), Deaf> {
+        self.platform.keyboard.press_ctrl_alt_del()
+    }
+
+    /// Asks the guest to shut down, by its power button.
+    pub fn press_power_button(&self) {
+        self.platform.power_button.press();
     }
 
     /// The virtio devices.

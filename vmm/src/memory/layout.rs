@@ -10,6 +10,7 @@
 //!   1 MiB    +---------------------------+
 //!            | RAM: kernel ... initrd    |
 //!   ≤ 3 GiB  +---------------------------+ HOLE_START
+//!            | boot timer                |
 //! 0xd000_0000 | virtio devices, 4K each   |
 //!            | IOAPIC, LAPIC,            |
 //!            | KVM's own pages           |
@@ -72,11 +73,17 @@ pub const KVM_TSS: u64 = 0xfffb_d000;
 /// Where RAM goes on above the hole.
 pub const HIGH_RAM: u64 = 4 << 30;
 
+/// Firecracker's boot timer, one byte.
+pub const BOOT_TIMER: u64 = HOLE_START;
+/// The keyboard's interrupt.
+pub const KEYBOARD_GSI: u32 = 1;
+/// The power button's interrupt.
+pub const POWER_BUTTON_GSI: u32 = 3;
 /// COM1, eight ports.
 pub const COM1_PORT: u16 = 0x3f8;
 /// COM1's interrupt.
 pub const COM1_GSI: u32 = 4;
-/// The keyboard controller, of which only the reset line exists.
+/// The keyboard controller.
 pub const I8042_PORT: u16 = 0x60;
 /// pvpanic's one port, see QEMU's docs/specs/pvpanic.
 pub const PVPANIC_PORT: u16 = 0x505;

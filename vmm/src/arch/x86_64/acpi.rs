@@ -1,7 +1,7 @@
 //! ACPI tables: hardware-reduced, so that no PIT, SCI, PM timer or CMOS needs to exist.
 //!
 //! ```text
-//! RSDP → XSDT → FADT → DSDT (COM1, pvpanic, virtio devices, \_S5)
+//! RSDP → XSDT → FADT → DSDT (COM1, keyboard, power button, pvpanic, virtio devices, \_S5)
 //!             → MADT (one local APIC a vCPU, one I/O APIC)
 //! ```
 //!
@@ -25,9 +25,8 @@ const OEM: [u8; 6] = *b"SECVMM";
 const TABLE: [u8; 8] = *b"SECRETVM";
 const REVISION: u32 = 1;
 
-/// IAPC_BOOT_ARCH (ACPI 6.5, 5.2.9.3): no VGA to probe, no CMOS clock. The bit for an i8042
-/// stays clear: there is a reset line and no keyboard.
-const BOOT_ARCH: u16 = 1 << 2 | 1 << 5;
+/// IAPC_BOOT_ARCH (ACPI 6.5, 5.2.9.3): an i8042, no VGA to probe, no CMOS clock.
+const BOOT_ARCH: u16 = 1 << 1 | 1 << 2 | 1 << 5;
 
 /// Writes all tables for `cpus` vCPUs and virtio devices at `slots`; the RSDP lies at
 /// [`layout::ACPI_START`].
@@ -94,6 +93,8 @@ fn madt(cpus: u8) -> MADT {
 fn dsdt(slots: &[VirtioSlot]) -> Sdt {
     let mut body = Vec::new();
     com1(&mut body);
+    keyboard(&mut body);
+    power_button(&mut body);
     pvpanic(&mut body);
     for (index, slot) in slots.iter().enumerate() {
         virtio(&mut body, index, *slot);
@@ -115,6 +116,35 @@ fn com1(body: &mut Vec<u8>) {
         &aml::Name::new("_CRS".into(), &aml::ResourceTemplate::new(vec![&io, &irq])),
     ];
     aml::Device::new("_SB_.COM1".into(), device.to_vec()).to_aml_bytes(body);
+}
+
+fn keyboard(body: &mut Vec<u8>) {
+    let data = aml::IO::new(layout::I8042_PORT, layout::I8042_PORT, 1, 1);
+    let command = aml::IO::new(layout::I8042_PORT + 4, layout::I8042_PORT + 4, 1, 1);
+    let irq = aml::Interrupt::new(true, true, false, false, layout::KEYBOARD_GSI);
+    let device: [&dyn Aml; 3] = [
+        &aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0303")),
+        &aml::Name::new("_STA".into(), &0xf_u8),
+        &aml::Name::new("_CRS".into(), &aml::ResourceTemplate::new(vec![&data, &command, &irq])),
+    ];
+    aml::Device::new("_SB_.KBD_".into(), device.to_vec()).to_aml_bytes(body);
+}
+
+/// Hardware-reduced ACPI has no fixed button: an interrupt of the Generic Event Device stands for a
+/// press of the button device.
+fn power_button(body: &mut Vec<u8>) {
+    let hid = aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0C0C"));
+    aml::Device::new("_SB_.PWRB".into(), vec![&hid]).to_aml_bytes(body);
+    let irq = aml::Interrupt::new(true, true, false, false, layout::POWER_BUTTON_GSI);
+    let (button, pressed) = (aml::Path::new("\\_SB_.PWRB"), 0x80_u8);
+    let notify = aml::Notify::new(&button, &pressed);
+    let device: [&dyn Aml; 4] = [
+        &aml::Name::new("_HID".into(), &"ACPI0013"),
+        &aml::Name::new("_UID".into(), &aml::ZERO),
+        &aml::Name::new("_CRS".into(), &aml::ResourceTemplate::new(vec![&irq])),
+        &aml::Method::new("_EVT".into(), 1, true, vec![&notify]),
+    ];
+    aml::Device::new("_SB_.GED_".into(), device.to_vec()).to_aml_bytes(body);
 }
 
 fn pvpanic(body: &mut Vec<u8>) {
