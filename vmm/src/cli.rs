@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use log::LevelFilter;
 
-use secretvmm_api::{Entropy, Vsock};
+use secretvmm_api::{Entropy, LogLevel, Logger, Metrics, Vsock};
 
 use self::device::{Disk, Net};
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
@@ -140,9 +140,9 @@ struct Api {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs and metrics")]
 struct Logging {
-    /// How much to log: off, error, warn, info, debug or trace
-    #[arg(long, visible_alias = "level", value_name = "LEVEL", default_value = "warn", value_parser = parse_level)]
-    log_level: LevelFilter,
+    /// How much to log: off, error, warn (default), info, debug or trace
+    #[arg(long, visible_alias = "level", value_name = "LEVEL", value_parser = parse_level)]
+    log_level: Option<LevelFilter>,
     /// Log to this file or named pipe instead of standard error
     #[arg(long, value_name = "PATH")]
     log_path: Option<PathBuf>,
@@ -196,6 +196,10 @@ pub struct Request {
     pub api_sock: Option<PathBuf>,
     /// The most bytes of a request's body.
     pub payload_limit: usize,
+    /// Where messages go.
+    pub logger: Logger,
+    /// Where metrics go.
+    pub metrics: Option<Metrics>,
 }
 
 /// `secret` with its options, or `shared`.
@@ -237,7 +241,12 @@ fn parse_id(text: &str) -> Result<String, &'static str> {
 impl Cli {
     /// How much to log.
     pub fn log_level(&self) -> LevelFilter {
-        self.logging.log_level
+        self.logging.log_level.unwrap_or(LevelFilter::Warn)
+    }
+
+    /// The VM's name.
+    pub fn id(&self) -> &str {
+        &self.api.id
     }
 
     /// What to start and to serve; the VM is validated.
@@ -245,8 +254,16 @@ impl Cli {
     /// # Errors
     /// The configuration file cannot be used, or the VM makes no sense.
     pub fn into_request(self) -> Result<Request, config::Error> {
-        let config = match (&self.api.config_file, self.boot.kernel) {
-            (Some(file), _) => Some(VmConfig::from_resources(&config::read_file(file)?)?),
+        let mut logger = self.logging.logger();
+        let mut metrics = self.logging.metrics_path.map(|metrics_path| Metrics { metrics_path });
+        let mut config = match (&self.api.config_file, self.boot.kernel) {
+            (Some(path), _) => {
+                let file = config::read_file(path)?;
+                // Flags win over the file.
+                logger = merged(logger, file.logger.clone());
+                metrics = metrics.or(file.metrics.clone());
+                Some(VmConfig::from_resources(&file)?)
+            }
             (None, Some(kernel)) => Some(VmConfig {
                 initrd: self.boot.initrd,
                 memory: self.machine.mem,
@@ -261,11 +278,47 @@ impl Cli {
             }),
             (None, None) => None,
         };
-        if let Some(config) = &config {
+        if let Some(config) = &mut config {
+            config.boot_timer = self.logging.boot_timer;
             config.validate()?;
         }
         let Api { id, api_sock, http_api_max_payload_size: payload_limit, .. } = self.api;
-        Ok(Request { id, config, api_sock, payload_limit })
+        Ok(Request { id, config, api_sock, payload_limit, logger, metrics })
+    }
+}
+
+impl Logging {
+    fn logger(&self) -> Logger {
+        Logger {
+            log_path: self.log_path.clone(),
+            level: self.log_level.map(level),
+            show_level: self.show_level.then_some(true),
+            show_log_origin: self.show_log_origin.then_some(true),
+            module: self.module.clone(),
+        }
+    }
+}
+
+fn level(filter: LevelFilter) -> LogLevel {
+    match filter {
+        LevelFilter::Off => LogLevel::Off,
+        LevelFilter::Error => LogLevel::Error,
+        LevelFilter::Warn => LogLevel::Warning,
+        LevelFilter::Info => LogLevel::Info,
+        LevelFilter::Debug => LogLevel::Debug,
+        LevelFilter::Trace => LogLevel::Trace,
+    }
+}
+
+/// `first`, and what it leaves open from `second`.
+fn merged(first: Logger, second: Option<Logger>) -> Logger {
+    let Some(second) = second else { return first };
+    Logger {
+        log_path: first.log_path.or(second.log_path),
+        level: first.level.or(second.level),
+        show_level: first.show_level.or(second.show_level),
+        show_log_origin: first.show_log_origin.or(second.show_log_origin),
+        module: first.module.or(second.module),
     }
 }
 

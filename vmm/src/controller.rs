@@ -1,17 +1,23 @@
 //! What the API's actions do: the one door to a VM, for clients and the command line alike.
 
+mod counted;
 mod live;
 mod setup;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use secretvmm_api::{Action, Fault, InstanceInfo, InstanceState, Reply, Version, VmConfigFile};
+use secretvmm_api::{Action, Fault, InstanceInfo, InstanceState, Logger, Metrics, Reply, Version, VmConfigFile};
+
+use self::counted::{counters, timer};
 
 use crate::config::{self, VmConfig};
 use crate::control::Control;
+use crate::memory::RamKind;
+use crate::metrics::{Report, Sink};
 use crate::terminal::RawMode;
 use crate::vmm::{State, Vmm};
-use crate::{builder, exit, preflight, signals, vmm};
+use crate::{builder, exit, logger, preflight, signals, vmm};
 
 /// Why a VM was not started.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +57,7 @@ pub struct Controller {
     control: Arc<Control>,
     vmm: Option<Vmm>,
     raw: Option<RawMode>,
+    metrics: Option<Sink>,
 }
 
 impl Controller {
@@ -59,7 +66,7 @@ impl Controller {
     /// # Errors
     /// The process has no descriptor left.
     pub fn new(id: String, resources: VmConfigFile) -> std::io::Result<Self> {
-        Ok(Self { id, resources, control: Control::new()?, vmm: None, raw: None })
+        Ok(Self { id, resources, control: Control::new()?, vmm: None, raw: None, metrics: None })
     }
 
     /// What vCPU threads and the main thread share.
@@ -79,13 +86,56 @@ impl Controller {
     pub fn start(&mut self, config: VmConfig) -> Result<(), StartError> {
         config.validate()?;
         let prepared = preflight::run(&config)?;
+        if config.ram == RamKind::Shared {
+            log::warn!("guest memory is ordinary memory, which this host can read (--memory shared)");
+        }
         let mut vmm = builder::build(&config, prepared, self.control.clone())?;
         signals::hold_back();
         let raw = RawMode::enter().map_err(StartError::Terminal)?;
         vmm.start()?;
-        self.resources = config.to_resources();
+        let VmConfigFile { logger, metrics, .. } = std::mem::take(&mut self.resources);
+        self.resources = VmConfigFile { logger, metrics, ..config.to_resources() };
         (self.vmm, self.raw) = (Some(vmm), Some(raw));
         Ok(())
+    }
+
+    /// Opens the file or named pipe that metrics go to.
+    ///
+    /// # Errors
+    /// There is one already, or it cannot be opened.
+    pub fn put_metrics(&mut self, metrics: Metrics) -> Result<(), Fault> {
+        if self.metrics.is_some() {
+            return Err(Fault::new("Metrics go to a file already; that cannot be changed"));
+        }
+        let path = &metrics.metrics_path;
+        let sink = Sink::open(path);
+        self.metrics = Some(sink.map_err(|err| Fault::new(format!("{} cannot be written: {err}", path.display())))?);
+        self.resources.metrics = Some(metrics);
+        Ok(())
+    }
+
+    /// Changes what is logged, and where to.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn put_logger(&mut self, settings: Logger) -> Result<(), Fault> {
+        let path = settings.log_path.clone().unwrap_or_default();
+        logger::configure(&settings)
+            .map_err(|err| Fault::new(format!("{} cannot be written: {err}", path.display())))?;
+        self.resources.logger = Some(settings);
+        Ok(())
+    }
+
+    /// Writes the metrics, if they are to go anywhere.
+    ///
+    /// # Errors
+    /// The disk or the pipe is full.
+    pub fn flush_metrics(&mut self) -> Result<(), Fault> {
+        let Some(sink) = &mut self.metrics else { return Ok(()) };
+        let devices = self.vmm.as_ref().map(|vmm| vmm.devices().metrics()).unwrap_or_default();
+        let memory = self.vmm.as_ref().and_then(|vmm| vmm.memory_info().ok());
+        let written = sink.write(&Report::now(devices, memory));
+        written.map_err(|err| Fault::new(format!("Metrics were not written: {err}")))
     }
 
     /// Ends the VM, if there is one, and gives the terminal back.
@@ -99,20 +149,37 @@ impl Controller {
     /// # Errors
     /// It was not done, and nothing of it is left.
     pub fn handle(&mut self, action: Action) -> Result<Reply, Fault> {
-        match action {
-            Action::GetInstanceInfo => return Ok(Reply::InstanceInfo(self.info())),
-            Action::GetVersion => return Ok(Reply::Version(Version { firecracker_version: version() })),
-            Action::GetVmConfig => return Ok(Reply::VmConfig(Box::new(self.resources.clone()))),
-            Action::GetMachineConfig => return Ok(Reply::MachineConfig(config::machine_of(&self.resources))),
-            _ => {}
+        let counters = counters(&action);
+        let begun = Instant::now();
+        let timer = timer(&action);
+        let result = self.dispatch(action);
+        if let Some((count, fails)) = counters {
+            count.inc();
+            if let (Err(_), Some(fails)) = (&result, fails) {
+                fails.inc();
+            }
         }
-        match &mut self.vmm {
-            Some(vmm) => live::handle(vmm, &mut self.resources, action),
-            None if action == Action::Start => {
+        if let (Ok(_), Some(latest)) = (&result, timer) {
+            latest.set(begun.elapsed());
+        }
+        result
+    }
+
+    fn dispatch(&mut self, action: Action) -> Result<Reply, Fault> {
+        match (&mut self.vmm, action) {
+            (_, Action::GetInstanceInfo) => Ok(Reply::InstanceInfo(self.info())),
+            (_, Action::GetVersion) => Ok(Reply::Version(Version { firecracker_version: version() })),
+            (_, Action::GetVmConfig) => Ok(Reply::VmConfig(Box::new(self.resources.clone()))),
+            (_, Action::GetMachineConfig) => Ok(Reply::MachineConfig(config::machine_of(&self.resources))),
+            (Some(_), Action::FlushMetrics) => self.flush_metrics().map(|()| Reply::NoContent),
+            (Some(vmm), action) => live::handle(vmm, &mut self.resources, action),
+            (None, Action::PutMetrics(metrics)) => self.put_metrics(metrics).map(|()| Reply::NoContent),
+            (None, Action::PutLogger(logger)) => self.put_logger(logger).map(|()| Reply::NoContent),
+            (None, Action::Start) => {
                 let config = VmConfig::from_resources(&self.resources).map_err(|err| Fault::from_error(&err))?;
                 self.start(config).map_err(|err| Fault::from_error(&err)).map(|()| Reply::NoContent)
             }
-            None => setup::handle(&mut self.resources, action),
+            (None, action) => setup::handle(&mut self.resources, action),
         }
     }
 

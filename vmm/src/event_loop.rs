@@ -3,8 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use vmm_sys_util::timerfd::TimerFd;
 
 use crate::control::{Control, Outcome};
 use crate::controller::Controller;
@@ -25,6 +27,9 @@ pub enum Error {
     /// Signals could not be set up.
     #[error("Signals could not be set up")]
     Signals(#[source] std::io::Error),
+    /// A timer could not be set up.
+    #[error("A timer could not be set up")]
+    Clock(#[source] std::io::Error),
     /// Standard input could not be duplicated.
     #[error("Standard input could not be set up")]
     Input(#[source] std::io::Error),
@@ -32,6 +37,9 @@ pub enum Error {
     #[error(transparent)]
     Vmm(#[from] vmm::Error),
 }
+
+/// How often metrics are written by themselves, as in Firecracker.
+const METRICS_PERIOD: Duration = Duration::from_secs(60);
 
 type Manager = EventManager<Box<dyn MutEventSubscriber>>;
 
@@ -50,10 +58,34 @@ impl MutEventSubscriber for End {
     }
 }
 
+/// Sets a flag, again and again.
+struct Clock(TimerFd, Rc<Cell<bool>>);
+
+impl Clock {
+    fn every(period: Duration, flag: Rc<Cell<bool>>) -> std::io::Result<Self> {
+        let mut timer = TimerFd::new()?;
+        timer.reset(period, Some(period))?;
+        Ok(Self(timer, flag))
+    }
+}
+
+impl MutEventSubscriber for Clock {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(err) = ops.add(Events::new(&self.0, EventSet::IN)) {
+            log::warn!("A timer cannot be watched: {err}");
+        }
+    }
+
+    fn process(&mut self, _events: Events, _ops: &mut EventOps) {
+        self.1.set(self.0.wait().is_ok());
+    }
+}
+
 /// Serves `requests`, if there are any, and the VM as soon as it is started; returns when it has
 /// ended, or when a signal has ended the wait for it.
 pub fn run(controller: &mut Controller, requests: Option<&Requests>) -> Result<Outcome, Error> {
     let result = serve(controller, requests);
+    let _ = controller.flush_metrics();
     controller.stop();
     result
 }
@@ -68,6 +100,8 @@ fn serve(controller: &mut Controller, requests: Option<&Requests>) -> Result<Out
     if let Some(requests) = requests {
         manager.add_subscriber(Box::new(requests.wake().map_err(Error::Input)?));
     }
+    let metrics_due = Rc::new(Cell::new(false));
+    manager.add_subscriber(Box::new(Clock::every(METRICS_PERIOD, metrics_due.clone()).map_err(Error::Clock)?));
     let mut watched = false;
     loop {
         if let Some(vmm) = controller.vmm().filter(|_| !watched) {
@@ -80,6 +114,10 @@ fn serve(controller: &mut Controller, requests: Option<&Requests>) -> Result<Out
         manager.run()?;
         if let Some(requests) = requests {
             requests.answer(|action| controller.handle(action));
+        }
+        if metrics_due.take() {
+            // What does not work now may work in a minute; it is counted.
+            let _ = controller.flush_metrics();
         }
         if suspend.take() {
             stand_still(controller.vmm())?;

@@ -23,6 +23,7 @@ pub mod kvm;
 pub mod loader;
 pub mod logger;
 pub mod memory;
+pub mod metrics;
 pub mod preflight;
 pub mod requests;
 pub mod signals;

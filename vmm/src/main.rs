@@ -1,17 +1,19 @@
 //! `secretvmm`: flags in, exit code out.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
 use secretvmm::cli::{Cli, Request};
 use secretvmm::control::Outcome;
 use secretvmm::controller::Controller;
+use secretvmm::requests::Requests;
 use secretvmm::{event_loop, exit, logger, signals};
 use secretvmm_api::VmConfigFile;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logger::init(cli.log_level());
+    logger::init(cli.log_level(), cli.id());
     let code = match cli.into_request() {
         Ok(request) => serve(request),
         Err(err) => fail(&err, exit::USAGE),
@@ -22,24 +24,40 @@ fn main() -> ExitCode {
 /// Starts the VM that the flags describe, or serves the API until there is one, and stays with it
 /// to its end; returns the exit code.
 fn serve(request: Request) -> u8 {
-    if let Err(err) = signals::install_last_resort() {
-        return fail(&err, exit::FAILURE);
-    }
-    let mut controller = match Controller::new(request.id, VmConfigFile::default()) {
-        Ok(controller) => controller,
-        Err(err) => return fail(&err, exit::FAILURE),
-    };
-    if let Some(config) = request.config {
-        if let Err(err) = controller.start(config) {
-            return fail(&err, err.exit_code());
+    match prepare(&request) {
+        Ok((mut controller, requests)) => {
+            if let Some(config) = request.config
+                && let Err(err) = controller.start(config)
+            {
+                return fail(&err, err.exit_code());
+            }
+            signals::hold_back();
+            let result = event_loop::run(&mut controller, requests.as_ref());
+            drop(requests);
+            signals::let_through();
+            match result {
+                Ok(outcome) => finish(&outcome),
+                Err(err) => fail(&err, exit::FAILURE),
+            }
         }
+        Err(err) => fail(err.as_ref(), exit::PREFLIGHT),
     }
-    let result = event_loop::run(&mut controller, None);
-    signals::let_through();
-    match result {
-        Ok(outcome) => finish(&outcome),
-        Err(err) => fail(&err, exit::FAILURE),
+}
+
+/// Logs, metrics and the API's thread, all there before any VM.
+fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn Error>> {
+    signals::install_last_resort()?;
+    let mut controller = Controller::new(request.id.clone(), VmConfigFile::default())?;
+    controller.put_logger(request.logger.clone())?;
+    if let Some(metrics) = &request.metrics {
+        controller.put_metrics(metrics.clone())?;
     }
+    let requests = request.api_sock.as_deref().map(|path| {
+        // The API's thread is to leave signals to this one.
+        signals::hold_back();
+        Requests::serve(path, request.payload_limit)
+    });
+    Ok((controller, requests.transpose()?))
 }
 
 /// Says what is not plain from the guest's own output.

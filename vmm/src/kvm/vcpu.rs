@@ -10,6 +10,7 @@ use super::Error;
 use super::kick::{Armed, Kick};
 use crate::bus::Buses;
 use crate::control::{Command, Control, Outcome};
+use crate::metrics::METRICS;
 
 /// Enough for the run loop and a device; thirty-two of them are still small.
 const STACK: usize = 256 << 10;
@@ -117,10 +118,22 @@ impl Vcpu {
     fn enter(&mut self) -> Option<Outcome> {
         while self.control.command() == Command::Run {
             match self.fd.run() {
-                Ok(VcpuExit::IoOut(port, data)) => self.buses.ports.write(port, data),
-                Ok(VcpuExit::IoIn(port, data)) => self.buses.ports.read(port, data),
-                Ok(VcpuExit::MmioRead(address, data)) => self.buses.mmio.read(address, data),
-                Ok(VcpuExit::MmioWrite(address, data)) => self.buses.mmio.write(address, data),
+                Ok(VcpuExit::IoOut(port, data)) => {
+                    METRICS.vcpu.exit_io_out.inc();
+                    self.buses.ports.write(port, data);
+                }
+                Ok(VcpuExit::IoIn(port, data)) => {
+                    METRICS.vcpu.exit_io_in.inc();
+                    self.buses.ports.read(port, data);
+                }
+                Ok(VcpuExit::MmioRead(address, data)) => {
+                    METRICS.vcpu.exit_mmio_read.inc();
+                    self.buses.mmio.read(address, data);
+                }
+                Ok(VcpuExit::MmioWrite(address, data)) => {
+                    METRICS.vcpu.exit_mmio_write.inc();
+                    self.buses.mmio.write(address, data);
+                }
                 Ok(VcpuExit::Shutdown) => return Some(Outcome::TripleFault),
                 Ok(VcpuExit::Intr) => return None,
                 Err(err) if matches!(err.errno(), libc::EINTR | libc::EAGAIN) => return None,
@@ -136,6 +149,7 @@ impl Vcpu {
     }
 
     fn failure(&mut self, problem: Problem) -> Outcome {
+        METRICS.vcpu.failures.inc();
         let rip = self.fd.get_regs().map_or(0, |regs| regs.rip);
         Outcome::Failure(Arc::new(match problem {
             Problem::MemoryFault => RunError::MemoryFault { rip },
