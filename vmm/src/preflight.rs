@@ -14,6 +14,7 @@ use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
 use crate::memory::{Pool, RamKind};
 use kvm_ioctls::Kvm;
+use secretvmm_api::Entropy;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,7 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
 
 /// Opens what the devices need of the host.
 fn open_devices(config: &VmConfig) -> Result<Opened, Error> {
-    let rng = if config.rng { Some(Rng::open().map_err(Error::Rng)?) } else { None };
+    let rng = if config.rng { Some(Rng::open(&Entropy::default()).map_err(Error::Rng)?) } else { None };
     Ok(Opened { rng })
 }
 
