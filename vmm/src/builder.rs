@@ -1,8 +1,6 @@
 //! One linear recipe, from a checked configuration to a VM that can be started.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +14,7 @@ use crate::bus::{self, Buses, PortBus};
 use crate::config::VmConfig;
 use crate::control::Control;
 use crate::devices::virtio::{self, VirtioDevices};
-use crate::devices::{AcpiPm, BootTimer, I8042, Platform, PowerButton, Pvpanic, SerialConsole, acpi_pm};
+use crate::devices::{AcpiPm, BootTimer, I8042, Output, Platform, PowerButton, Pvpanic, SerialConsole, acpi_pm};
 use crate::kvm::{self, Vcpu};
 use crate::loader::{self, Kernel};
 use crate::memory::{self, GuestMemory, GuestRam, layout};
@@ -62,12 +60,12 @@ pub enum Error {
 /// `control`.
 pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Result<Vmm, Error> {
     let begun = Instant::now();
-    let Prepared { mut kernel, mut initrd, plan, kvm, devices } = prepared;
+    let Prepared { mut kernel, mut initrd, plan, kvm, devices, output } = prepared;
     let ram = GuestRam::create(config.ram, config.memory)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
     plan.load(memory, &mut kernel, initrd.as_mut(), &config.full_cmdline())?;
-    let platform = platform(&vm, &control)?;
+    let platform = platform(&vm, output, &control)?;
     let mut buses = Buses { ports: port_bus(&platform, &control)?, ..Buses::default() };
     if config.boot_timer {
         buses.mmio.insert(layout::BOOT_TIMER, 1, Arc::new(BootTimer::new(begun)))?;
@@ -83,10 +81,9 @@ pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Re
     Ok(Vmm::new(vcpus, control, platform, devices, vm, ram))
 }
 
-fn platform(vm: &VmFd, control: &Arc<Control>) -> Result<Platform, Error> {
-    let out: File = io::stdout().as_fd().try_clone_to_owned().map_err(Error::Console)?.into();
+fn platform(vm: &VmFd, output: Output, control: &Arc<Control>) -> Result<Platform, Error> {
     let interrupt = kvm::connect_irq(vm, layout::COM1_GSI)?;
-    let console = SerialConsole::new(interrupt, out, control.clone()).map_err(Error::Console)?;
+    let console = SerialConsole::new(interrupt, output, control.clone()).map_err(Error::Console)?;
     let keyboard = I8042::new(control.clone(), kvm::connect_irq(vm, layout::KEYBOARD_GSI)?);
     let power_button = PowerButton::new(kvm::connect_irq(vm, layout::POWER_BUTTON_GSI)?);
     Ok(Platform { console: Arc::new(console), keyboard: Arc::new(keyboard), power_button })
@@ -144,16 +141,17 @@ fn vcpus(kvm: &Kvm, vm: &VmFd, cpus: u8, entry: Entry) -> Result<Vec<(u8, kvm_io
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
     /// What a hostile guest can do with ports: any port, any width, any byte.
     #[test]
     fn port_bus_any_access_is_harmless() {
         let control = Control::new().unwrap();
-        let out = File::options().write(true).open("/dev/null").unwrap();
+        let output = || Output::Terminal(File::options().write(true).open("/dev/null").unwrap());
         let event = || EventFd::new(EFD_NONBLOCK).unwrap();
         let platform = Platform {
-            console: Arc::new(SerialConsole::new(event(), out, control.clone()).unwrap()),
+            console: Arc::new(SerialConsole::new(event(), output(), control.clone()).unwrap()),
             keyboard: Arc::new(I8042::new(control.clone(), event())),
             power_button: PowerButton::new(event()),
         };

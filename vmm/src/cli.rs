@@ -11,6 +11,7 @@ use secretvmm_api::{Entropy, LogLevel, Logger, Metrics, Vsock};
 
 use self::device::{Disk, Net};
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
+use crate::controller::Options;
 use crate::memory::{RamKind, SecretOptions};
 
 const AFTER_HELP: &str = "\
@@ -188,8 +189,8 @@ struct General {
 
 /// What the flags ask for.
 pub struct Request {
-    /// Name of the VM.
-    pub id: String,
+    /// What is not the VM's configuration.
+    pub options: Options,
     /// A VM to start at once.
     pub config: Option<VmConfig>,
     /// Where to serve the API.
@@ -256,7 +257,7 @@ impl Cli {
     pub fn into_request(self) -> Result<Request, config::Error> {
         let mut logger = self.logging.logger();
         let mut metrics = self.logging.metrics_path.map(|metrics_path| Metrics { metrics_path });
-        let mut config = match (&self.api.config_file, self.boot.kernel) {
+        let config = match (&self.api.config_file, self.boot.kernel) {
             (Some(path), _) => {
                 let file = config::read_file(path)?;
                 // Flags win over the file.
@@ -278,12 +279,12 @@ impl Cli {
             }),
             (None, None) => None,
         };
-        if let Some(config) = &mut config {
-            config.boot_timer = self.logging.boot_timer;
+        if let Some(config) = &config {
             config.validate()?;
         }
         let Api { id, api_sock, http_api_max_payload_size: payload_limit, .. } = self.api;
-        Ok(Request { id, config, api_sock, payload_limit, logger, metrics })
+        let options = Options { id, boot_timer: self.logging.boot_timer };
+        Ok(Request { options, config, api_sock, payload_limit, logger, metrics })
     }
 }
 
@@ -385,7 +386,7 @@ mod tests {
         let cli = Cli::try_parse_from(["secretvmm", "--api-sock", "/s", "--id", "vm-1"]).unwrap();
         let request = cli.into_request().unwrap();
         assert!(request.config.is_none());
-        assert_eq!((request.id.as_str(), request.api_sock), ("vm-1", Some("/s".into())));
+        assert_eq!((request.options.id.as_str(), request.api_sock), ("vm-1", Some("/s".into())));
     }
 
     #[test]

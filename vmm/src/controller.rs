@@ -50,9 +50,18 @@ impl StartError {
     }
 }
 
+/// What the process was told about its VM beside its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The VM's name.
+    pub id: String,
+    /// The guest gets Firecracker's boot timer.
+    pub boot_timer: bool,
+}
+
 /// A VM that is being described, or that runs.
 pub struct Controller {
-    id: String,
+    options: Options,
     resources: VmConfigFile,
     control: Arc<Control>,
     vmm: Option<Vmm>,
@@ -61,12 +70,13 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A VM called `id` that is described by `resources` so far.
+    /// A VM of which nothing is known yet.
     ///
     /// # Errors
     /// The process has no descriptor left.
-    pub fn new(id: String, resources: VmConfigFile) -> std::io::Result<Self> {
-        Ok(Self { id, resources, control: Control::new()?, vmm: None, raw: None, metrics: None })
+    pub fn new(options: Options) -> std::io::Result<Self> {
+        let resources = VmConfigFile::default();
+        Ok(Self { options, resources, control: Control::new()?, vmm: None, raw: None, metrics: None })
     }
 
     /// What vCPU threads and the main thread share.
@@ -84,6 +94,7 @@ impl Controller {
     /// # Errors
     /// Nothing was started, nothing is left behind, and it can be tried again.
     pub fn start(&mut self, config: VmConfig) -> Result<(), StartError> {
+        let config = VmConfig { boot_timer: self.options.boot_timer, ..config };
         config.validate()?;
         let prepared = preflight::run(&config)?;
         if config.ram == RamKind::Shared {
@@ -189,7 +200,7 @@ impl Controller {
             Some(State::Running | State::Stopped) => InstanceState::Running,
             Some(State::Paused) => InstanceState::Paused,
         };
-        InstanceInfo { id: self.id.clone(), state, vmm_version: version(), app_name: "secretvmm".into() }
+        InstanceInfo { id: self.options.id.clone(), state, vmm_version: version(), app_name: "secretvmm".into() }
     }
 }
 

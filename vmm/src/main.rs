@@ -9,7 +9,6 @@ use secretvmm::control::Outcome;
 use secretvmm::controller::Controller;
 use secretvmm::requests::Requests;
 use secretvmm::{event_loop, exit, logger, signals};
-use secretvmm_api::VmConfigFile;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -47,7 +46,7 @@ fn serve(request: Request) -> u8 {
 /// Logs, metrics and the API's thread, all there before any VM.
 fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn Error>> {
     signals::install_last_resort()?;
-    let mut controller = Controller::new(request.id.clone(), VmConfigFile::default())?;
+    let mut controller = Controller::new(request.options.clone())?;
     controller.put_logger(request.logger.clone())?;
     if let Some(metrics) = &request.metrics {
         controller.put_metrics(metrics.clone())?;

@@ -5,13 +5,18 @@
 
 mod room;
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use crate::config::VmConfig;
+use crate::devices::Output;
 use crate::devices::virtio::Opened;
 use crate::devices::virtio::rng::Rng;
 use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
+use crate::logger::open_for_lines;
 use crate::memory::{Pool, RamKind};
 use kvm_ioctls::Kvm;
 
@@ -45,6 +50,17 @@ pub enum Error {
     /// /dev/urandom.
     #[error("The host's random numbers (/dev/urandom) cannot be opened")]
     Rng(#[source] io::Error),
+    /// The file for the serial console.
+    #[error("The serial console's output {} cannot be written", path.display())]
+    SerialOutput {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Standard output.
+    #[error("Standard output cannot be set up for the serial console")]
+    StandardOutput(#[source] io::Error),
     /// RLIMIT_MEMLOCK.
     #[error(transparent)]
     Memlock(#[from] secretmem::memlock::Error),
@@ -65,6 +81,8 @@ pub struct Prepared {
     pub kvm: Kvm,
     /// Virtio devices.
     pub devices: Opened,
+    /// Where the serial console goes.
+    pub output: Output,
 }
 
 /// Checks files, KVM, secret memory, limits and free memory, in this order.
@@ -74,6 +92,7 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
     loader::check_cmdline(&config.full_cmdline(), kernel.cmdline_limit())?;
     let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.memory)?;
     let devices = open_devices(config)?;
+    let output = open_output(config)?;
     let kvm = kvm::open()?;
     kvm::check(&kvm, config.cpus)?;
     if let RamKind::Secret(options) = config.ram {
@@ -83,13 +102,26 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
         secretmem::memlock::make_room(config.memory)?;
     }
     room::check(config.memory, config.ram)?;
-    Ok(Prepared { kernel, initrd, plan, kvm, devices })
+    Ok(Prepared { kernel, initrd, plan, kvm, devices, output })
 }
 
 /// Opens what the devices need of the host.
 fn open_devices(config: &VmConfig) -> Result<Opened, Error> {
-    let rng = config.entropy.as_ref().map(|_| Rng::open()).transpose().map_err(Error::Rng)?;
+    let rng = config.entropy.as_ref().map(Rng::open).transpose().map_err(Error::Rng)?;
     Ok(Opened { rng })
+}
+
+fn open_output(config: &VmConfig) -> Result<Output, Error> {
+    match &config.serial.serial_out_path {
+        Some(path) => {
+            let file = open_for_lines(path);
+            file.map(Output::File).map_err(|source| Error::SerialOutput { path: path.clone(), source })
+        }
+        None => {
+            let file = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+            file.map(Output::Terminal).map_err(Error::StandardOutput)
+        }
+    }
 }
 
 fn check_series(features: u32, pool: Pool) -> Result<(), Error> {

@@ -17,7 +17,7 @@ pub use console::ConsoleInput;
 pub use i8042::{Deaf, I8042};
 pub use power_button::PowerButton;
 pub use pvpanic::Pvpanic;
-pub use serial::SerialConsole;
+pub use serial::{Output, SerialConsole};
 
 /// The devices of the machine itself that somebody on the host acts on.
 pub struct Platform {

@@ -68,9 +68,26 @@ struct Uart {
     receiving: bool,
 }
 
+/// What the guest's output goes to.
+#[derive(Debug)]
+pub enum Output {
+    /// Somebody reads it, and the guest waits for him.
+    Terminal(File),
+    /// A file or named pipe; what it does not take at once is lost.
+    File(File),
+}
+
+impl Output {
+    fn file(&mut self) -> &mut File {
+        match self {
+            Self::Terminal(file) | Self::File(file) => file,
+        }
+    }
+}
+
 /// Where the guest's output goes.
 struct Line {
-    out: Option<File>,
+    out: Option<Output>,
     control: Arc<Control>,
 }
 
@@ -87,7 +104,7 @@ impl SerialConsole {
 
     /// A console that raises `interrupt` and sends to `out`; blocked output is given up when
     /// `control` says stop.
-    pub fn new(interrupt: EventFd, out: File, control: Arc<Control>) -> io::Result<Self> {
+    pub fn new(interrupt: EventFd, out: Output, control: Arc<Control>) -> io::Result<Self> {
         let room = Arc::new(Room { event: EventFd::new(libc::EFD_NONBLOCK)?, wanted: AtomicBool::new(false) });
         let registers = Serial::with_events(Interrupt(interrupt), room.clone(), Vec::new());
         Ok(Self {
@@ -172,7 +189,7 @@ impl Line {
             if bytes.is_empty() {
                 return;
             }
-            match io::Write::write(out, bytes) {
+            match io::Write::write(out.file(), bytes) {
                 Ok(0) => self.out = None,
                 Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
                 // The kick that stops a vCPU thread lands here, too.
@@ -182,12 +199,12 @@ impl Line {
                     }
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.wait_writable() {
+                    if matches!(out, Output::File(_)) || !self.wait_writable() {
                         return;
                     }
                 }
                 Err(err) => {
-                    log::warn!("Guest output is dropped from here on, standard output is gone: {err}");
+                    log::warn!("Guest output is dropped from here on, nobody takes it: {err}");
                     self.out = None;
                 }
             }
@@ -212,7 +229,7 @@ mod tests {
         let interrupt = EventFd::new(libc::EFD_NONBLOCK).unwrap();
         let out = TempFile::new().unwrap().into_file();
         let console =
-            SerialConsole::new(interrupt.try_clone().unwrap(), out.try_clone().unwrap(), Control::new().unwrap());
+            SerialConsole::new(interrupt.try_clone().unwrap(), Output::Terminal(out.try_clone().unwrap()), Control::new().unwrap());
         (console.unwrap(), interrupt, out)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A device is a type that implements [`VirtioDevice`] in a folder of its own; everything that all
 //! of them share is here: the register file ([`Transport`]), the rings as a device sees them
-//! ([`Rings`]), and the interrupt.
+//! ([`Rings`]), the interrupt, and limits of what a guest may take ([`RateLimiter`]).
 //!
 //! ```text
 //! vCPU: store to QueueNotify → bus → Transport → device.notify(queue) ─┐
@@ -14,6 +14,7 @@ mod device;
 mod events;
 mod interrupt;
 mod queue;
+mod rate_limiter;
 pub mod rng;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,4 +25,5 @@ pub use device::{DeviceError, Rings, VirtioDevice};
 pub use events::{HostEvents, HostSide};
 pub use interrupt::Interrupt;
 pub use queue::{Chain, Flow, serve};
+pub use rate_limiter::RateLimiter;
 pub use transport::{ConfigChange, Transport};
