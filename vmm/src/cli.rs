@@ -3,6 +3,7 @@
 mod device;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use log::LevelFilter;
@@ -37,6 +38,7 @@ Exit codes:
   3      nothing was started, the message says what to do
   4      the guest triple-faulted
   5      the guest's kernel panicked
+  6      the guest did not shut down within --shutdown-timeout and was stopped
   128+N  ended by signal N (143 SIGTERM, 130 SIGINT, 129 SIGHUP)";
 
 const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --config-file <JSON> [OPTIONS]\n       \
@@ -170,6 +172,9 @@ struct General {
     /// Run without system call filters; there are none yet
     #[arg(long)]
     no_seccomp: bool,
+    /// How long a guest that is asked to shut down may take; SIGTERM then asks for it, instead of ending the VM at once
+    #[arg(long, value_name = "SECONDS")]
+    shutdown_timeout: Option<u32>,
     /// When this process was started, in microseconds; taken from jailers and not used
     #[arg(long, value_name = "US", hide = true)]
     start_time_us: Option<u64>,
@@ -283,7 +288,11 @@ impl Cli {
             config.validate()?;
         }
         let Api { id, api_sock, http_api_max_payload_size: payload_limit, .. } = self.api;
-        let options = Options { id, boot_timer: self.logging.boot_timer };
+        let options = Options {
+            id,
+            boot_timer: self.logging.boot_timer,
+            shutdown_timeout: self.general.shutdown_timeout.map(|seconds| Duration::from_secs(seconds.into())),
+        };
         Ok(Request { options, config, api_sock, payload_limit, logger, metrics })
     }
 }

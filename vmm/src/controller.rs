@@ -4,15 +4,18 @@ mod counted;
 mod live;
 mod setup;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use secretvmm_api::{Action, Fault, InstanceInfo, InstanceState, Logger, Metrics, Reply, Version, VmConfigFile};
+use vmm_sys_util::timerfd::TimerFd;
 
 use self::counted::{counters, timer};
 
 use crate::config::{self, VmConfig};
-use crate::control::Control;
+use crate::control::{Control, Outcome};
 use crate::memory::RamKind;
 use crate::metrics::{Report, Sink};
 use crate::terminal::RawMode;
@@ -57,6 +60,8 @@ pub struct Options {
     pub id: String,
     /// The guest gets Firecracker's boot timer.
     pub boot_timer: bool,
+    /// How long a guest that was asked to shut down may take; for ever if None.
+    pub shutdown_timeout: Option<Duration>,
 }
 
 /// A VM that is being described, or that runs.
@@ -67,7 +72,12 @@ pub struct Controller {
     vmm: Option<Vmm>,
     raw: Option<RawMode>,
     metrics: Option<Sink>,
+    /// Running out when the guest has had its time to shut down.
+    deadline: Deadline,
 }
+
+/// A timer that the event loop watches.
+pub type Deadline = Rc<RefCell<TimerFd>>;
 
 impl Controller {
     /// A VM of which nothing is known yet.
@@ -76,7 +86,8 @@ impl Controller {
     /// The process has no descriptor left.
     pub fn new(options: Options) -> std::io::Result<Self> {
         let resources = VmConfigFile::default();
-        Ok(Self { options, resources, control: Control::new()?, vmm: None, raw: None, metrics: None })
+        let deadline = Rc::new(RefCell::new(TimerFd::new()?));
+        Ok(Self { options, resources, control: Control::new()?, vmm: None, raw: None, metrics: None, deadline })
     }
 
     /// What vCPU threads and the main thread share.
@@ -108,6 +119,39 @@ impl Controller {
         self.resources = VmConfigFile { logger, metrics, ..config.to_resources() };
         (self.vmm, self.raw) = (Some(vmm), Some(raw));
         Ok(())
+    }
+
+    /// Runs out when the guest was asked to shut down and has not.
+    pub fn deadline(&self) -> &Deadline {
+        &self.deadline
+    }
+
+    /// A signal asks for the end: of the VM at once, or, with a time to shut down, of the guest first.
+    /// A second one always ends the VM.
+    pub fn end(&mut self, signal: i32) {
+        match self.options.shutdown_timeout.take() {
+            Some(time) if self.vmm.as_ref().is_some_and(|vmm| vmm.state() == State::Running) => {
+                self.options.shutdown_timeout = None;
+                self.ask_to_shut_down(Some(time));
+            }
+            _ => self.control.finish(Outcome::Signal(signal)),
+        }
+    }
+
+    fn ask_to_shut_down(&mut self, time: Option<Duration>) {
+        if let Some(vmm) = &self.vmm {
+            vmm.press_power_button();
+        }
+        self.limit_shutdown(time);
+    }
+
+    /// Counts from now on.
+    fn limit_shutdown(&self, time: Option<Duration>) {
+        let Some(time) = time else { return };
+        // A timer that is armed for 0 would never run out.
+        if let Err(err) = self.deadline.borrow_mut().reset(time.max(Duration::from_millis(1)), None) {
+            log::error!("The time to shut down cannot be limited: {err}");
+        }
     }
 
     /// Opens the file or named pipe that metrics go to.
@@ -183,6 +227,15 @@ impl Controller {
             (_, Action::GetVmConfig) => Ok(Reply::VmConfig(Box::new(self.resources.clone()))),
             (_, Action::GetMachineConfig) => Ok(Reply::MachineConfig(config::machine_of(&self.resources))),
             (Some(_), Action::FlushMetrics) => self.flush_metrics().map(|()| Reply::NoContent),
+            (Some(vmm), Action::SendCtrlAltDel) => {
+                vmm.press_ctrl_alt_del().map_err(|err| Fault::from_error(&err))?;
+                self.limit_shutdown(self.options.shutdown_timeout);
+                Ok(Reply::NoContent)
+            }
+            (Some(_), Action::SendPowerButton) => {
+                self.ask_to_shut_down(self.options.shutdown_timeout);
+                Ok(Reply::NoContent)
+            }
             (Some(vmm), action) => live::handle(vmm, &mut self.resources, action),
             (None, Action::PutMetrics(metrics)) => self.put_metrics(metrics).map(|()| Reply::NoContent),
             (None, Action::PutLogger(logger)) => self.put_logger(logger).map(|()| Reply::NoContent),

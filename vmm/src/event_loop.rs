@@ -9,11 +9,11 @@ use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber
 use vmm_sys_util::timerfd::TimerFd;
 
 use crate::control::{Control, Outcome};
-use crate::controller::Controller;
+use crate::controller::{Controller, Deadline};
 use crate::devices::ConsoleInput;
 use crate::devices::virtio::HostEvents;
 use crate::requests::Requests;
-use crate::signals::{self, Signals};
+use crate::signals::{self, Signals, Wish};
 use crate::terminal;
 use crate::vmm::{self, Vmm};
 
@@ -58,6 +58,23 @@ impl MutEventSubscriber for End {
     }
 }
 
+/// Ends a VM whose guest does not.
+struct TimeLimit(Deadline, Arc<Control>);
+
+impl MutEventSubscriber for TimeLimit {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(err) = ops.add(Events::new(&*self.0.borrow(), EventSet::IN)) {
+            log::warn!("The time limit of a shutdown cannot be watched: {err}");
+        }
+    }
+
+    fn process(&mut self, _events: Events, _ops: &mut EventOps) {
+        if self.0.borrow_mut().wait().is_ok() {
+            self.1.finish(Outcome::TimeLimit);
+        }
+    }
+}
+
 /// Sets a flag, again and again.
 struct Clock(TimerFd, Rc<Cell<bool>>);
 
@@ -92,11 +109,11 @@ pub fn run(controller: &mut Controller, requests: Option<&Requests>) -> Result<O
 
 fn serve(controller: &mut Controller, requests: Option<&Requests>) -> Result<Outcome, Error> {
     let control = controller.control().clone();
-    let suspend = Rc::new(Cell::new(false));
+    let wish = Rc::new(Cell::new(None));
     let mut manager = Manager::new()?;
     manager.add_subscriber(Box::new(End(control.clone())));
-    let signals = Signals::new(control.clone(), suspend.clone()).map_err(Error::Signals)?;
-    manager.add_subscriber(Box::new(signals));
+    manager.add_subscriber(Box::new(Signals::new(wish.clone()).map_err(Error::Signals)?));
+    manager.add_subscriber(Box::new(TimeLimit(controller.deadline().clone(), control.clone())));
     if let Some(requests) = requests {
         manager.add_subscriber(Box::new(requests.wake().map_err(Error::Input)?));
     }
@@ -119,8 +136,10 @@ fn serve(controller: &mut Controller, requests: Option<&Requests>) -> Result<Out
             // What does not work now may work in a minute; it is counted.
             let _ = controller.flush_metrics();
         }
-        if suspend.take() {
-            stand_still(controller.vmm())?;
+        match wish.take() {
+            Some(Wish::Suspend) => stand_still(controller.vmm())?,
+            Some(Wish::End(signal)) => controller.end(signal),
+            None => {}
         }
     }
 }

@@ -66,6 +66,7 @@ fn finish(outcome: &Outcome) -> u8 {
         Outcome::Quit => eprintln!("\nsecretvmm: quit"),
         Outcome::TripleFault => eprintln!("secretvmm: error: The guest triple-faulted"),
         Outcome::Panic => eprintln!("secretvmm: error: The guest's kernel panicked"),
+        Outcome::TimeLimit => eprintln!("secretvmm: error: The guest did not shut down in time and was stopped"),
         Outcome::Signal(signal) => log::info!("Ended by signal {signal}"),
         Outcome::Failure(err) => exit::report(err.as_ref()),
     }

@@ -21,7 +21,9 @@ pub(super) fn counters(action: &Action) -> Option<(&'static Counter, Option<&'st
         Action::PutLogger(_) => (&put.logger_count, Some(&put.logger_fails)),
         Action::PutMetrics(_) => (&put.metrics_count, Some(&put.metrics_fails)),
         Action::PutMmds(_) | Action::PutMmdsConfig(_) => (&put.mmds_count, Some(&put.mmds_fails)),
-        Action::Start | Action::SendCtrlAltDel | Action::FlushMetrics => (&put.actions_count, Some(&put.actions_fails)),
+        Action::Start | Action::SendCtrlAltDel | Action::SendPowerButton | Action::FlushMetrics => {
+            (&put.actions_count, Some(&put.actions_fails))
+        }
         Action::PatchMachineConfig(_) => (&patch.machine_cfg_count, Some(&patch.machine_cfg_fails)),
         Action::PatchDrive(_) => (&patch.drive_count, Some(&patch.drive_fails)),
         Action::PatchNetworkInterface(_) => (&patch.network_count, Some(&patch.network_fails)),

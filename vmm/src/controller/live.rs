@@ -13,7 +13,6 @@ pub(super) fn handle(vmm: &mut Vmm, _resources: &mut VmConfigFile, action: Actio
         Action::Resume if vmm.state() == State::Running => {}
         Action::Pause => vmm.pause().map_err(|err| Fault::from_error(&err))?,
         Action::Resume => vmm.resume().map_err(|err| Fault::from_error(&err))?,
-        Action::SendCtrlAltDel => vmm.press_ctrl_alt_del().map_err(|err| Fault::from_error(&err))?,
         Action::GetMemory => return vmm.memory_info().map(Reply::Memory).map_err(|err| Fault::from_error(&err)),
         action => return Err(Fault::new(format!("{} is for a VM that has not been started", setup::name(&action)))),
     }

@@ -79,6 +79,7 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::PutMmdsConfig(_) => "PUT /mmds/config",
         Action::Start => "InstanceStart",
         Action::SendCtrlAltDel => "SendCtrlAltDel",
+        Action::SendPowerButton => "SendPowerButton",
         Action::FlushMetrics => "FlushMetrics",
         Action::Pause => "Pausing",
         Action::Resume => "Resuming",

@@ -228,8 +228,11 @@ mod tests {
     fn console() -> (SerialConsole, EventFd, File) {
         let interrupt = EventFd::new(libc::EFD_NONBLOCK).unwrap();
         let out = TempFile::new().unwrap().into_file();
-        let console =
-            SerialConsole::new(interrupt.try_clone().unwrap(), Output::Terminal(out.try_clone().unwrap()), Control::new().unwrap());
+        let console = SerialConsole::new(
+            interrupt.try_clone().unwrap(),
+            Output::Terminal(out.try_clone().unwrap()),
+            Control::new().unwrap(),
+        );
         (console.unwrap(), interrupt, out)
     }
 
