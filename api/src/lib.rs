@@ -9,7 +9,11 @@
 //! An unknown field is an error, never ignored.
 
 mod action;
+mod json;
+pub mod refused;
+mod request;
 mod resources;
 
 pub use action::{Action, Call, Fault, Reply};
+pub use request::{Request, parse};
 pub use resources::*;

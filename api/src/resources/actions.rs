@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /actions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct InstanceAction {
     /// What to do.
     pub action_type: ActionType,
@@ -23,7 +23,7 @@ pub enum ActionType {
 
 /// The body of `PATCH /vm`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct VmUpdate {
     /// What the VM shall be.
     pub state: VmState,
