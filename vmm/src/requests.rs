@@ -47,10 +47,10 @@ impl Requests {
         let (sender, calls) = channel();
         let waker = wake.try_clone().map_err(Error::Thread)?;
         let send = move |call| {
-            sender.send(call).map_err(|unsent| unsent.0)?;
-            // A full counter has woken the main thread already.
+            // Dropping a call that nobody takes any more tells the client so; a full counter has woken
+            // the main thread already.
+            let _ = sender.send(call);
             let _ = waker.write(1);
-            Ok(())
         };
         let server = Server::new(socket.listener, Limits { body: body_limit, ..Limits::default() }, send);
         let stopper = server.stopper();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /actions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct InstanceAction {
     /// What to do.
     pub action_type: ActionType,
@@ -17,13 +17,15 @@ pub enum ActionType {
     FlushMetrics,
     /// Starts the configured VM, once.
     InstanceStart,
-    /// Asks the guest to shut down.
+    /// Asks the guest to shut down, or to reboot, by its keyboard.
     SendCtrlAltDel,
+    /// Asks the guest to shut down, by its ACPI power button. Our own.
+    SendPowerButton,
 }
 
 /// The body of `PATCH /vm`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct VmUpdate {
     /// What the VM shall be.
     pub state: VmState,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /balloon`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Balloon {
     /// Size to aim at, in MiB.
     pub amount_mib: u32,
@@ -24,7 +24,7 @@ pub struct Balloon {
 
 /// The body of `PATCH /balloon`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct BalloonUpdate {
     /// Size to aim at, in MiB.
     pub amount_mib: u32,
@@ -32,7 +32,7 @@ pub struct BalloonUpdate {
 
 /// The body of `PATCH /balloon/statistics`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct BalloonStatisticsUpdate {
     /// Seconds between two statistics.
     pub stats_polling_interval_s: u16,
@@ -40,7 +40,7 @@ pub struct BalloonStatisticsUpdate {
 
 /// The body of `PATCH /balloon/hinting/start`; it may be absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct BalloonHintingStart {
     /// Confirm the end of a run without being asked.
     #[serde(default = "yes")]

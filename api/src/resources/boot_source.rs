@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Kernel, command line and initial RAM disk. Paths are the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct BootSource {
     /// A bzImage, or an ELF `vmlinux` with a PVH entry.
     pub kernel_image_path: PathBuf,

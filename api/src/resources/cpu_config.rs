@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /cpu-config`. One that changes nothing is fine; the VMM refuses others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct CpuConfig {
     /// KVM capabilities to ask for, or with `!` in front to leave out.
     pub kvm_capabilities: Vec<String>,
@@ -27,7 +27,7 @@ impl CpuConfig {
 
 /// A change to one CPUID leaf.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct CpuidModifier {
     /// Leaf, such as `0x7`.
     pub leaf: String,
@@ -41,7 +41,7 @@ pub struct CpuidModifier {
 
 /// A change to one register of a CPUID leaf.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct CpuidRegisterModifier {
     /// Which one.
     pub register: CpuidRegister,
@@ -62,7 +62,7 @@ pub enum CpuidRegister {
 
 /// A change to a register that has an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct RegisterModifier {
     /// Its address, such as `0x10a`.
     pub addr: String,
@@ -72,7 +72,7 @@ pub struct RegisterModifier {
 
 /// A change to a word of an ARM vCPU's features.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct FeatureModifier {
     /// Index of the word.
     pub index: u32,

@@ -8,7 +8,7 @@ use super::RateLimiter;
 
 /// A block device. Either `path_on_host` (a file) or `socket` (vhost-user) says what is behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Drive {
     /// Names the drive in the API.
     pub drive_id: String,
@@ -39,7 +39,7 @@ pub struct Drive {
 
 /// What `PATCH /drives/{drive_id}` can change while the VM runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct DriveUpdate {
     /// Names the drive in the API.
     pub drive_id: String,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The answer to `GET /`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct InstanceInfo {
     /// The VM's name (`--id`).
     pub id: String,
@@ -30,7 +30,7 @@ pub enum InstanceState {
 
 /// The answer to `GET /version`. The field has the name that clients look for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Version {
     /// The version of the VMM.
     pub firecracker_version: String,

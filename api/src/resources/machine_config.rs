@@ -1,14 +1,21 @@
 //! `/machine-config`: processors and memory.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::bounds::{within, within_or_null};
+
+/// The most vCPUs a VM can have.
+pub const MAX_VCPUS: u8 = 32;
 
 /// Number of vCPUs, amount of memory, and what the memory is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct MachineConfig {
     /// vCPUs, 1 to 32.
+    #[serde(deserialize_with = "vcpu_count")]
     pub vcpu_count: u8,
     /// Guest memory in MiB; an odd number is rounded up to the next multiple of 2.
+    #[serde(deserialize_with = "mem_size_mib")]
     pub mem_size_mib: u64,
     /// Show the vCPUs to the guest as threads of cores.
     #[serde(default)]
@@ -49,10 +56,12 @@ impl MachineConfig {
 /// What `PATCH /machine-config` can change: the fields of [`MachineConfig`], each of which may be
 /// absent, but not all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct MachineConfigUpdate {
+    #[serde(deserialize_with = "vcpu_count_or_null")]
     pub vcpu_count: Option<u8>,
+    #[serde(deserialize_with = "mem_size_mib_or_null")]
     pub mem_size_mib: Option<u64>,
     pub smt: Option<bool>,
     pub cpu_template: Option<CpuTemplate>,
@@ -112,6 +121,22 @@ pub enum MemoryPool {
     Boot,
 }
 
+fn vcpu_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    within(deserializer, 1..=MAX_VCPUS)
+}
+
+fn vcpu_count_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    within_or_null(deserializer, 1..=MAX_VCPUS)
+}
+
+fn mem_size_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, 1..=u64::MAX)
+}
+
+fn mem_size_mib_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    within_or_null(deserializer, 1..=u64::MAX)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -136,6 +161,9 @@ mod tests {
         for text in [
             r#"{"vcpu_count": "2", "mem_size_mib": 512}"#,
             r#"{"vcpu_count": 300, "mem_size_mib": 512}"#,
+            r#"{"vcpu_count": 33, "mem_size_mib": 512}"#,
+            r#"{"vcpu_count": 0, "mem_size_mib": 512}"#,
+            r#"{"vcpu_count": 2, "mem_size_mib": 0}"#,
             r#"{"vcpu_count": 2, "mem_size_mib": -1}"#,
             r#"{"vcpu_count": 2, "mem_size_mib": 512, "huge_pages": "1G"}"#,
             r#"{"vcpu_count": 2, "mem_size_mib": 512, "memory_backend": "Secret"}"#,

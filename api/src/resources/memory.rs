@@ -6,7 +6,7 @@ use super::MemoryBackend;
 
 /// The answer to `GET /memory`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct MemoryInfo {
     /// What guest memory is made of.
     pub backing: MemoryBackend,
@@ -18,7 +18,7 @@ pub struct MemoryInfo {
 
 /// One memslot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct MemorySlot {
     /// Guest physical address of its first byte.
     pub gpa: u64,
@@ -29,7 +29,7 @@ pub struct MemorySlot {
 /// Counts of 4 KiB pages from the fdinfo of guest memory's descriptor, of which the kernel looks up
 /// `direct_mapped` page by page when asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct KernelMemory {
     /// Pages allocated.
     pub pages: u64,

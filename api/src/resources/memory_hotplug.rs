@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /hotplug/memory`. Sizes are in MiB.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct MemoryHotplug {
     /// The most that can be plugged.
     pub total_size_mib: u64,
@@ -18,7 +18,7 @@ pub struct MemoryHotplug {
 
 /// The body of `PATCH /hotplug/memory`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct MemoryHotplugUpdate {
     /// What shall be plugged, in MiB.
     pub requested_size_mib: u64,

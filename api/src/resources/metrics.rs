@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where metrics are written, as lines of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Metrics {
     /// A file or a named pipe.
     pub metrics_path: PathBuf,

@@ -3,6 +3,7 @@
 mod actions;
 mod balloon;
 mod boot_source;
+mod bounds;
 mod cpu_config;
 mod drive;
 mod entropy;
@@ -14,6 +15,7 @@ mod memory_hotplug;
 mod metrics;
 mod mmds;
 mod network_interface;
+mod object;
 mod pmem;
 mod rate_limiter;
 mod serial;
@@ -31,7 +33,9 @@ pub use drive::{CacheType, Drive, DriveUpdate, IoEngine};
 pub use entropy::Entropy;
 pub use instance_info::{InstanceInfo, InstanceState, Version};
 pub use logger::{LogLevel, Logger};
-pub use machine_config::{CpuTemplate, HugePages, MachineConfig, MachineConfigUpdate, MemoryBackend, MemoryPool};
+pub use machine_config::{
+    CpuTemplate, HugePages, MAX_VCPUS, MachineConfig, MachineConfigUpdate, MemoryBackend, MemoryPool,
+};
 pub use memory::{KernelMemory, MemoryInfo, MemorySlot};
 pub use memory_hotplug::{MemoryHotplug, MemoryHotplugUpdate};
 pub use metrics::Metrics;
@@ -45,3 +49,47 @@ pub use snapshot::{
 };
 pub use vm_config_file::VmConfigFile;
 pub use vsock::Vsock;
+
+object::objects!(
+    Balloon,
+    BalloonHintingStart,
+    BalloonStatisticsUpdate,
+    BalloonUpdate,
+    BootSource,
+    CpuConfig,
+    CpuidModifier,
+    CpuidRegisterModifier,
+    Drive,
+    DriveUpdate,
+    Entropy,
+    FeatureModifier,
+    InstanceAction,
+    InstanceInfo,
+    KernelMemory,
+    Logger,
+    MachineConfig,
+    MachineConfigUpdate,
+    MemoryHotplug,
+    MemoryHotplugUpdate,
+    MemoryInfo,
+    MemorySlot,
+    Metrics,
+    MmdsConfig,
+    NetworkInterface,
+    NetworkInterfaceUpdate,
+    NetworkOverride,
+    Pmem,
+    PmemUpdate,
+    RateLimiter,
+    RegisterModifier,
+    Serial,
+    SnapshotCreate,
+    SnapshotLoad,
+    SnapshotMemory,
+    TokenBucket,
+    Version,
+    VmConfigFile,
+    VmUpdate,
+    Vsock,
+    VsockOverride,
+);

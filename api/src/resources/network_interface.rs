@@ -6,10 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::RateLimiter;
+use super::bounds::within_or_null;
 
 /// A network device on a TAP of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct NetworkInterface {
     /// Names the interface in the API.
     pub iface_id: String,
@@ -19,7 +20,7 @@ pub struct NetworkInterface {
     #[serde(default)]
     pub guest_mac: Option<MacAddr>,
     /// The MTU to tell the guest.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "mtu")]
     pub mtu: Option<u16>,
     /// Limits of what the guest receives.
     #[serde(default)]
@@ -29,10 +30,14 @@ pub struct NetworkInterface {
     pub tx_rate_limiter: Option<RateLimiter>,
 }
 
+fn mtu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    within_or_null(deserializer, 68..=u16::MAX)
+}
+
 /// What `PATCH /network-interfaces/{iface_id}` can change while the VM runs. A bucket of size 0
 /// removes its limit; a missing one stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct NetworkInterfaceUpdate {
     /// Names the interface in the API.
     pub iface_id: String,

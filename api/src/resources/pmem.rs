@@ -8,7 +8,7 @@ use super::RateLimiter;
 
 /// The body of `PUT /pmem/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Pmem {
     /// Names the device in the API.
     pub id: String,
@@ -27,7 +27,7 @@ pub struct Pmem {
 
 /// The body of `PATCH /pmem/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct PmemUpdate {
     /// Names the device in the API.
     pub id: String,

@@ -8,7 +8,7 @@ use super::TokenBucket;
 
 /// The serial console.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Serial {
     /// A file or a named pipe for the output; without it, standard output.
     #[serde(default)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /snapshot/create`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct SnapshotCreate {
     /// All of the memory, or what has changed.
     #[serde(default)]
@@ -30,7 +30,7 @@ pub enum SnapshotType {
 
 /// The body of `PUT /snapshot/load`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct SnapshotLoad {
     /// The file with the state of vCPUs and devices.
     pub snapshot_path: PathBuf,
@@ -62,7 +62,7 @@ pub struct SnapshotLoad {
 
 /// Where the memory of a snapshot comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct SnapshotMemory {
     /// What `backend_path` is.
     pub backend_type: SnapshotMemoryType,
@@ -81,7 +81,7 @@ pub enum SnapshotMemoryType {
 
 /// Another TAP for an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct NetworkOverride {
     /// The interface.
     pub iface_id: String,
@@ -91,7 +91,7 @@ pub struct NetworkOverride {
 
 /// Another socket for vsock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct VsockOverride {
     /// The socket's path.
     pub uds_path: PathBuf,

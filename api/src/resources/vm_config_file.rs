@@ -21,7 +21,7 @@ use super::{
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[serde(remote = "Self", deny_unknown_fields, default, rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub struct VmConfigFile {
     /// What to start. A file has to have it.
