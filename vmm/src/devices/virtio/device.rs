@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use virtio_queue::Queue;
+use virtio_queue::{Queue, QueueT};
 
 use super::Interrupt;
 use super::queue::{self, Chain, Flow};
@@ -81,7 +81,7 @@ pub struct Rings<'a> {
     pub(super) interrupt: &'a Interrupt,
 }
 
-impl Rings<'_> {
+impl<'a> Rings<'a> {
     /// Gives each available buffer of queue `index` to `handle`, puts it into the used ring with
     /// the number of bytes that `handle` says it has written, and interrupts the driver if it wants
     /// to know. Returns when the queue is empty, or when `handle` says [`Flow::Stop`].
@@ -93,14 +93,46 @@ impl Rings<'_> {
         index: usize,
         handle: impl FnMut(Chain<'_>) -> Result<Flow, DeviceError>,
     ) -> Result<(), DeviceError> {
-        let Some(queue) = self.queues.get_mut(index).filter(|queue| virtio_queue::QueueT::ready(*queue)) else {
-            return Ok(());
-        };
-        let result = queue::serve(queue, index, self.memory, handle);
+        let memory = self.memory;
+        let Some(queue) = self.ready(index) else { return Ok(()) };
+        let result = queue::serve(queue, index, memory, handle);
         if matches!(result, Ok(true) | Err(_)) {
             self.interrupt.used_buffers();
         }
         result.map(|_| ())
+    }
+
+    /// Takes the next buffer of queue `index`, for a device that gathers several before it knows how
+    /// many it needs. None if there is no further one; the driver then notifies of the next.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn take(&mut self, index: usize) -> Result<Option<Chain<'a>>, DeviceError> {
+        let memory = self.memory;
+        self.ready(index).map_or(Ok(None), |queue| queue::take(queue, index, memory))
+    }
+
+    /// Puts buffers that were taken into the used ring, all at once, as heads and numbers of bytes
+    /// written, and interrupts the driver if it wants to know.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn put(&mut self, index: usize, used: &[(u16, u32)]) -> Result<(), DeviceError> {
+        let memory = self.memory;
+        let Some(queue) = self.ready(index) else { return Ok(()) };
+        if queue::put(queue, index, memory, used)? {
+            self.interrupt.used_buffers();
+        }
+        Ok(())
+    }
+
+    /// The number of buffers that queue `index` has at most.
+    pub fn size(&self, index: usize) -> usize {
+        self.queues.get(index).map_or(0, |queue| QueueT::size(queue).into())
+    }
+
+    fn ready(&mut self, index: usize) -> Option<&mut Queue> {
+        self.queues.get_mut(index).filter(|queue| queue.ready())
     }
 
     /// Tells the driver that the configuration space has changed.

@@ -13,6 +13,7 @@ mod attached;
 mod device;
 mod events;
 mod interrupt;
+pub mod net;
 mod queue;
 mod rate_limiter;
 pub mod rng;
