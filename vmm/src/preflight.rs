@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use crate::config::VmConfig;
 use crate::devices::Output;
 use crate::devices::virtio::Opened;
+use crate::devices::virtio::net::{self, Net};
 use crate::devices::virtio::rng::Rng;
 use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
@@ -47,6 +48,9 @@ pub enum Error {
     /// memfd_secret(2) does not work.
     #[error(transparent)]
     Unavailable(#[from] secretmem::Unavailable),
+    /// A TAP.
+    #[error(transparent)]
+    Net(#[from] net::Error),
     /// /dev/urandom.
     #[error("The host's random numbers (/dev/urandom) cannot be opened")]
     Rng(#[source] io::Error),
@@ -108,7 +112,8 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
 /// Opens what the devices need of the host.
 fn open_devices(config: &VmConfig) -> Result<Opened, Error> {
     let rng = config.entropy.as_ref().map(Rng::open).transpose().map_err(Error::Rng)?;
-    Ok(Opened { rng })
+    let networks = config.networks.iter().map(|network| Ok((network.iface_id.clone(), Net::open(network)?)));
+    Ok(Opened { networks: networks.collect::<Result<_, net::Error>>()?, rng })
 }
 
 fn open_output(config: &VmConfig) -> Result<Output, Error> {

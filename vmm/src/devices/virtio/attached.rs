@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use kvm_ioctls::VmFd;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::net::Net;
 use super::rng::Rng;
 use super::{HostSide, Interrupt, Transport, VirtioDevice};
 use crate::bus::{self, MmioBus};
@@ -12,9 +14,12 @@ use crate::kvm;
 use crate::memory::GuestMemory;
 use crate::memory::layout::{self, VirtioSlot};
 
-/// Devices with everything of the host's that they need open, and no guest yet.
+/// Devices with everything of the host's that they need open, and no guest yet; those of which a VM
+/// can have several with their ids.
 #[derive(Default)]
 pub struct Opened {
+    /// Network interfaces.
+    pub networks: Vec<(String, Net)>,
     /// The entropy device.
     pub rng: Option<Rng>,
 }
@@ -37,13 +42,15 @@ pub enum AttachError {
     Queue(#[from] virtio_queue::Error),
 }
 
+/// Devices of one kind, by their ids.
+type Named<D> = Vec<(String, Arc<Transport<D>>)>;
+
 /// The devices of a VM, in the order in which its guest finds them.
 #[derive(Default)]
 pub struct VirtioDevices {
     host_sides: Vec<Arc<dyn HostSide>>,
     slots: Vec<VirtioSlot>,
-    /// The entropy device.
-    pub rng: Option<Arc<Transport<Rng>>>,
+    networks: Named<Net>,
 }
 
 impl VirtioDevices {
@@ -53,8 +60,10 @@ impl VirtioDevices {
     /// There are too many, or KVM has no interrupt for one.
     pub fn attach(opened: Opened, vm: &VmFd, memory: &GuestMemory, bus: &mut MmioBus) -> Result<Self, AttachError> {
         let mut devices = Self::default();
-        devices.rng = opened.rng.map(|rng| devices.add(rng, vm, memory, bus)).transpose()?;
-        Ok(devices)
+        let mut place = Place { devices: &mut devices, vm, memory, bus };
+        let networks = place.all(opened.networks)?;
+        opened.rng.map(|rng| place.one(rng)).transpose()?;
+        Ok(Self { networks, ..devices })
     }
 
     /// Where they are.
@@ -67,24 +76,65 @@ impl VirtioDevices {
         &self.host_sides
     }
 
-    /// What they have counted.
-    pub fn metrics(&self) -> Map<String, Value> {
-        Map::new()
+    /// The network interface of this id.
+    pub fn network(&self, id: &str) -> Option<&Transport<Net>> {
+        find(&self.networks, id)
     }
 
-    fn add<D: VirtioDevice>(
-        &mut self,
-        device: D,
-        vm: &VmFd,
-        memory: &GuestMemory,
-        bus: &mut MmioBus,
-    ) -> Result<Arc<Transport<D>>, AttachError> {
-        let slot = layout::virtio_slots().nth(self.slots.len()).ok_or(AttachError::TooMany)?;
-        let interrupt = Interrupt::new(kvm::connect_irq(vm, slot.gsi)?);
-        let transport = Transport::new(device, memory.clone(), interrupt)?;
-        bus.insert(slot.address, layout::VIRTIO_MMIO_SIZE, transport.clone())?;
-        self.host_sides.push(transport.clone());
-        self.slots.push(slot);
+    /// What they have counted since the last call, by Firecracker's names: a group each, and one for
+    /// all of a kind.
+    pub fn metrics(&self) -> Map<String, Value> {
+        let mut groups = Map::new();
+        group(&mut groups, "net", &self.networks, Net::metrics);
+        groups
+    }
+}
+
+/// Where the next device goes.
+struct Place<'a> {
+    devices: &'a mut VirtioDevices,
+    vm: &'a VmFd,
+    memory: &'a GuestMemory,
+    bus: &'a mut MmioBus,
+}
+
+impl Place<'_> {
+    fn all<D: VirtioDevice>(&mut self, opened: Vec<(String, D)>) -> Result<Named<D>, AttachError> {
+        opened.into_iter().map(|(id, device)| Ok((id, self.one(device)?))).collect()
+    }
+
+    fn one<D: VirtioDevice>(&mut self, device: D) -> Result<Arc<Transport<D>>, AttachError> {
+        let slot = layout::virtio_slots().nth(self.devices.slots.len()).ok_or(AttachError::TooMany)?;
+        let interrupt = Interrupt::new(kvm::connect_irq(self.vm, slot.gsi)?);
+        let transport = Transport::new(device, self.memory.clone(), interrupt)?;
+        self.bus.insert(slot.address, layout::VIRTIO_MMIO_SIZE, transport.clone())?;
+        self.devices.host_sides.push(transport.clone());
+        self.devices.slots.push(slot);
         Ok(transport)
+    }
+}
+
+fn find<'a, D>(named: &'a Named<D>, id: &str) -> Option<&'a Transport<D>> {
+    named.iter().find(|(name, _)| name == id).map(|(_, transport)| transport.as_ref())
+}
+
+/// Adds `KIND_ID` for each device, and the sum of all as `KIND`.
+fn group<D: VirtioDevice, M: Serialize>(
+    groups: &mut Map<String, Value>,
+    kind: &str,
+    named: &Named<D>,
+    metrics: impl Fn(&D) -> Arc<M>,
+) {
+    let mut sum = Map::new();
+    for (id, transport) in named {
+        let Ok(value) = serde_json::to_value(transport.look(&metrics).as_ref()) else { continue };
+        for (name, count) in value.as_object().into_iter().flatten() {
+            let so_far = sum.get(name).and_then(Value::as_u64).unwrap_or(0);
+            sum.insert(name.clone(), (so_far + count.as_u64().unwrap_or(0)).into());
+        }
+        groups.insert(format!("{kind}_{id}"), value);
+    }
+    if !sum.is_empty() {
+        groups.insert(kind.to_owned(), sum.into());
     }
 }

@@ -83,6 +83,11 @@ impl<D: VirtioDevice> Transport<D> {
         result
     }
 
+    /// Looks at the device.
+    pub fn look<T>(&self, look: impl FnOnce(&D) -> T) -> T {
+        look(&self.lock().device)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner<D>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,56 +1,56 @@
 //! What a network device counts, under Firecracker's names.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use serde::Serialize;
 
-/// Counters since the device was opened.
+use crate::metrics::Counter;
+
+/// Counters of one device.
 #[derive(Debug, Default, Serialize)]
 pub struct Metrics {
     /// Events on the TAP or one of the device's timers.
-    pub rx_tap_event_count: AtomicU64,
+    pub rx_tap_event_count: Counter,
     /// Notifications of the receive queue.
-    pub rx_queue_event_count: AtomicU64,
+    pub rx_queue_event_count: Counter,
     /// Notifications of the transmit queue.
-    pub tx_queue_event_count: AtomicU64,
+    pub tx_queue_event_count: Counter,
     /// Times that the guest had no buffer for a frame, or too small ones.
-    pub no_rx_avail_buffer: AtomicU64,
+    pub no_rx_avail_buffer: Counter,
     /// Bytes of frames that the guest received, without headers.
-    pub rx_bytes_count: AtomicU64,
+    pub rx_bytes_count: Counter,
     /// Frames that the guest received.
-    pub rx_packets_count: AtomicU64,
+    pub rx_packets_count: Counter,
     /// Frames read from the TAP.
-    pub rx_count: AtomicU64,
+    pub rx_count: Counter,
     /// Frames lost and buffers that cannot be filled.
-    pub rx_fails: AtomicU64,
+    pub rx_fails: Counter,
     /// Times that the rate limiter held frames back.
-    pub rx_rate_limiter_throttled: AtomicU64,
+    pub rx_rate_limiter_throttled: Counter,
     /// Reads from the TAP that failed.
-    pub tap_read_fails: AtomicU64,
+    pub tap_read_fails: Counter,
     /// Writes to the TAP that failed.
-    pub tap_write_fails: AtomicU64,
+    pub tap_write_fails: Counter,
     /// Bytes of frames that the guest sent, without headers.
-    pub tx_bytes_count: AtomicU64,
+    pub tx_bytes_count: Counter,
     /// Frames that the guest sent.
-    pub tx_packets_count: AtomicU64,
+    pub tx_packets_count: Counter,
     /// Frames written to the TAP.
-    pub tx_count: AtomicU64,
+    pub tx_count: Counter,
     /// Frames of the guest's that were lost.
-    pub tx_fails: AtomicU64,
+    pub tx_fails: Counter,
     /// Frames of the guest's that are none: too short, too long, or not in readable memory.
-    pub tx_malformed_frames: AtomicU64,
+    pub tx_malformed_frames: Counter,
     /// Times that the rate limiter held frames back.
-    pub tx_rate_limiter_throttled: AtomicU64,
+    pub tx_rate_limiter_throttled: Counter,
     /// Frames with another source address than the guest was given. They are sent all the same.
-    pub tx_spoofed_mac_count: AtomicU64,
+    pub tx_spoofed_mac_count: Counter,
 }
 
 /// Counts one.
-pub(super) fn count(counter: &AtomicU64) {
+pub(super) fn count(counter: &Counter) {
     add(counter, 1);
 }
 
 /// Counts `number`.
-pub(super) fn add(counter: &AtomicU64, number: usize) {
-    counter.fetch_add(number as u64, Ordering::Relaxed);
+pub(super) fn add(counter: &Counter, number: usize) {
+    counter.add(number as u64);
 }

@@ -148,7 +148,7 @@ fn ring_outside_memory_or_wrapping_needs_reset() {
         driver.negotiate(0);
         driver.set_up_queue(0);
         driver.write(VIRTIO_MMIO_QUEUE_READY, 0);
-        driver.write(VIRTIO_MMIO_QUEUE_USED_LOW, u32::MAX & !0xfff);
+        driver.write(VIRTIO_MMIO_QUEUE_USED_LOW, !0xfff);
         driver.write(VIRTIO_MMIO_QUEUE_USED_HIGH, high);
         driver.write(VIRTIO_MMIO_QUEUE_READY, 1);
         driver.write(VIRTIO_MMIO_STATUS, 15);

@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
+use crate::metrics::Counter;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use secretvmm_api::{RateLimiter as Limits, TokenBucket};
@@ -58,8 +58,8 @@ fn received(peer: &UnixDatagram) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn counted(driver: &Driver<Net>, counter: impl Fn(&Metrics) -> &AtomicU64) -> u64 {
-    driver.transport.change(|net| (counter(&net.metrics()).load(Ordering::Relaxed), ConfigChange::No))
+fn counted(driver: &Driver<Net>, counter: impl Fn(&Metrics) -> &Counter) -> u64 {
+    driver.transport.change(|net| (counter(&net.metrics()).total(), ConfigChange::No))
 }
 
 #[test]
