@@ -5,11 +5,12 @@
 
 mod room;
 
+use kvm_ioctls::Kvm;
+
 use crate::config::VmConfig;
 use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
 use crate::memory::{Pool, RamKind};
-use kvm_ioctls::Kvm;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
