@@ -35,7 +35,7 @@ const TESTS_A_HOST: usize = 10;
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Run only tests whose name contains this. Nested ones begin with lab::,
-    /// disabled::, stock:: or shipped::.
+    /// pool::, disabled::, stock::, shipped:: or, with --full, debug::.
     filter: Option<String>,
     /// Run the lab's tests on more hosts: a direct map of 2M and of 4K entries,
     /// two NUMA nodes, and a kernel with KASAN, lockdep and kmemleak. Hours.
