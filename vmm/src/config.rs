@@ -48,6 +48,9 @@ pub enum Error {
     /// 2 MiB pages or the pool for memory that is not hidden.
     #[error("Pages of 2 MiB and of the boot pool are for hidden memory; shared memory has neither")]
     SharedPages,
+    /// 4 KiB pages from the pool.
+    #[error("The boot pool has pages of 2 MiB only; leave out huge=off or pool=boot")]
+    SmallPoolPages,
     /// The configuration file cannot be read.
     #[error("Configuration file {} cannot be read", path.display())]
     Read {
@@ -109,6 +112,9 @@ impl VmConfig {
         }
         if self.memory > 1 << 46 {
             return Err(Error::MemoryTooLarge(self.memory >> 20));
+        }
+        if self.ram == RamKind::Secret(SecretOptions { huge: Huge::Off, pool: Pool::Boot }) {
+            return Err(Error::SmallPoolPages);
         }
         Ok(())
     }
@@ -192,6 +198,17 @@ mod tests {
         assert!(matches!(config.validate(), Err(Error::MemoryTooSmall(_))));
         config.memory = u64::MAX;
         assert!(matches!(config.validate(), Err(Error::MemoryTooLarge(_))));
+    }
+
+    #[test]
+    fn validate_small_pages_from_the_pool_are_refused() {
+        let ram = |huge, pool| {
+            let ram = RamKind::Secret(SecretOptions { huge, pool });
+            VmConfig { ram, ..VmConfig::new("k".into()) }.validate()
+        };
+        assert!(matches!(ram(Huge::Off, Pool::Boot), Err(Error::SmallPoolPages)));
+        assert!(ram(Huge::Off, Pool::Auto).is_ok());
+        assert!(ram(Huge::Require, Pool::Boot).is_ok());
     }
 
     #[test]

@@ -80,7 +80,8 @@ fn memory_options_that_make_no_sense_are_usage_errors() -> Result<()> {
     for memory in ["shared,huge=require", "secret,huge=2M", "secret,pool=", "secret,", "hidden"] {
         assert_refused(&own_guest()?.arguments(["--memory", memory]), 2, &["--memory"])?;
     }
-    Ok(())
+    let guest = own_guest()?.arguments(["--memory", "secret,huge=off,pool=boot"]);
+    assert_refused(&guest, 2, &["2 MiB only", "huge=off", "pool=boot"])
 }
 
 #[test]
