@@ -28,7 +28,7 @@ Exit codes:
   0      the guest powered off or rebooted, or Ctrl-A x was typed
   1      the VMM failed while the guest was running
   2      wrong usage
-  3      preflight refused: nothing was started, the message says what to do
+  3      nothing was started: preflight refused, or the host has not the memory; the message says what to do
   4      the guest triple-faulted
   5      the guest's kernel panicked
   128+N  ended by signal N (143 SIGTERM, 130 SIGINT, 129 SIGHUP)";

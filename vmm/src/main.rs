@@ -33,6 +33,7 @@ fn start(config: &VmConfig) -> u8 {
     }
     let mut vmm = match builder::build(config, prepared) {
         Ok(vmm) => vmm,
+        Err(err @ builder::Error::Memory(_)) => return fail(&err, exit::PREFLIGHT),
         Err(err) => return fail(&err, exit::FAILURE),
     };
     signals::hold_back();
