@@ -227,26 +227,19 @@ fn run_part(paths: &Paths, args: &Args, part: &Part<'_>, program: &Path) -> Suit
     let mut command: Vec<OsString> = vec![program.into(), "--test-threads=1".into(), "--exact".into()];
     command.extend(part.tests.iter().map(OsString::from));
     let job = Job {
-        host: part.suite.host,
-        unpatched: false,
         machine: part.suite.machine(),
-        source: args.source.clone(),
-        command,
         timeout: Some(part.suite.limit),
-        verbose: false,
-        input: false,
         copy: Some(copy.clone()),
+        ..Job::new(part.suite.host, &args.source, command)
     };
     let mut suite = Suite { name: part.suite.name.into(), ..Suite::default() };
     let result = host::run_job(paths, &job);
     suite.counts = Counts::of(&copy.text());
     suite.trouble = match result {
         Err(error) => Some(format!("{error:#}")),
-        Ok(outcome) => match nested::log::reports(&outcome.log).first() {
-            Some(report) => Some(format!("the host kernel complained, see {}: {report}", outcome.log.display())),
-            None if outcome.code != 0 && suite.counts.failed == 0 => Some(format!("exit code {}", outcome.code)),
-            None => None,
-        },
+        Ok(outcome) => outcome
+            .complaint()
+            .or_else(|| (outcome.code != 0 && suite.counts.failed == 0).then(|| format!("exit code {}", outcome.code))),
     };
     suite.time = begun.elapsed();
     suite
