@@ -1,10 +1,15 @@
 //! The patched kernel with a pool of 1 GiB (`secretmem=1G`), which is absent from the direct map from the start.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use secretvmm_tests::host::direct_map::{DirectMap, meminfo_bytes};
 use secretvmm_tests::host::stage2::Stage2;
 
 use crate::support::{assert_hidden, assert_preflight_refuses, on_clean_host, own_guest, power_off};
+
+/// Takes root's right to the pool away.
+const WITHOUT_RIGHT: [&str; 5] = ["setpriv", "--bounding-set", "-ipc_lock", "--inh-caps", "-ipc_lock"];
 
 #[test]
 fn guest_on_the_pool_is_2m_and_leaves_the_direct_map_alone() -> Result<()> {
@@ -53,6 +58,62 @@ fn guest_larger_than_the_pool_takes_free_memory_too_with_pool_auto() -> Result<(
         ensure!(info.pages == 2048 * 256 && info.pool > 0 && info.pool < info.pages, "Not from both: {info:?}");
         power_off(&mut guest)
     })
+}
+
+#[test]
+fn pool_boot_without_the_right_is_refused_and_names_it() -> Result<()> {
+    on_clean_host(|| {
+        let free = pool_free()?;
+        let guest = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]).under(WITHOUT_RIGHT);
+        assert_preflight_refuses(&guest, &["CAP_IPC_LOCK", "vm.secretmem_pool_group", "leave pool=boot out"])?;
+        ensure!(pool_free()? == free, "The refused guest took something");
+        Ok(())
+    })
+}
+
+#[test]
+fn pool_auto_without_the_right_takes_free_memory_only() -> Result<()> {
+    on_clean_host(|| {
+        let mut guest = own_guest()?.memory("512M").under(WITHOUT_RIGHT).start()?;
+        guest.wait_for_shell()?;
+        let info = assert_hidden(&guest)?;
+        ensure!(info.pages == 512 * 256 && info.pool == 0, "Not from free memory: {info:?}");
+        power_off(&mut guest)
+    })
+}
+
+#[test]
+fn pool_group_has_the_right_and_nobody_else() -> Result<()> {
+    on_clean_host(|| {
+        let _group = PoolGroup::set(4242)?;
+        let builder = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]);
+        let outsider = builder.clone().under(WITHOUT_RIGHT);
+        assert_preflight_refuses(&outsider, &["CAP_IPC_LOCK", "vm.secretmem_pool_group"])?;
+
+        let member = ["setpriv", "--groups=4242"].into_iter().chain(WITHOUT_RIGHT);
+        let mut guest = builder.under(member).start()?;
+        guest.wait_for_shell()?;
+        let info = assert_hidden(&guest)?;
+        ensure!(info.pages == 512 * 256 && info.pool == info.pages, "Not all from the pool: {info:?}");
+        power_off(&mut guest)
+    })
+}
+
+/// The sysctl that names the group with a right to the pool; nobody again when dropped.
+struct PoolGroup(());
+
+impl PoolGroup {
+    fn set(gid: i32) -> Result<Self> {
+        fs::write("/proc/sys/vm/secretmem_pool_group", gid.to_string()).context("Cannot name the pool's group")?;
+        Ok(PoolGroup(()))
+    }
+}
+
+impl Drop for PoolGroup {
+    fn drop(&mut self) {
+        // A test that needs the right to be nobody's fails if this does.
+        let _ = fs::write("/proc/sys/vm/secretmem_pool_group", "-1");
+    }
 }
 
 /// Bytes that the pool has left.

@@ -7,7 +7,6 @@ use crate::guest::{Guest, GuestBuilder};
 use crate::host::fdinfo;
 use crate::host::kernel_log::KernelLog;
 use crate::probes::{PROBES, Tally, Target, Verdict};
-use secretmem::FdInfo;
 
 /// Boots both guests, prints what every probe read, and judges.
 ///

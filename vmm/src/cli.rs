@@ -20,9 +20,9 @@ Memory:
   secret           memfd_secret: absent from the host kernel's direct map, for this process alone
     ,huge=auto       2 MiB pages where there are any, else 4 KiB (default)
     ,huge=require    2 MiB pages or an error
-    ,huge=off        4 KiB pages, allocated when the guest touches them
+    ,huge=off        4 KiB pages, allocated when the guest touches them; never from the pool
     ,pool=auto       from the pool reserved at boot if this user may, else from free memory (default)
-    ,pool=boot       from the pool or an error
+    ,pool=boot       from the pool, which has 2 MiB pages only, or an error
   shared           ordinary memory, which the host can read
 
 Terminal:
@@ -35,7 +35,7 @@ Exit codes:
   0      the guest powered off or rebooted, or Ctrl-A x was typed
   1      the VMM failed while the guest was running
   2      wrong usage
-  3      nothing was started, the message says what to do
+  3      nothing was started: preflight refused, or the host has not the memory; the message says what to do
   4      the guest triple-faulted
   5      the guest's kernel panicked
   6      the guest did not shut down within --shutdown-timeout and was stopped
@@ -414,6 +414,7 @@ mod tests {
             "secretvmm --kernel k --memory secret,huge",
             "secretvmm --kernel k --memory secret,huge=yes",
             "secretvmm --kernel k --memory secret,pages=2M",
+            "secretvmm --kernel k --memory secret,huge=off,pool=boot",
             "secretvmm --kernel k --config-file f",
             "secretvmm --config-file /nonexistent",
             "secretvmm --api-sock /s --mem 1G",

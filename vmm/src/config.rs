@@ -67,7 +67,7 @@ pub enum Error {
     #[error("Pages of 2 MiB and of the boot pool are for hidden memory; shared memory has neither")]
     SharedPages,
     /// The pool has no small pages.
-    #[error("The boot pool has pages of 2 MiB only; leave huge=off or pool=boot out")]
+    #[error("The boot pool has pages of 2 MiB only; leave out huge=off or pool=boot")]
     SmallPoolPages,
     /// Nothing to start.
     #[error("There is no kernel to start; give a boot source first")]

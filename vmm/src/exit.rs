@@ -4,7 +4,7 @@ use crate::control::Outcome;
 
 /// Wrong usage, also of a configuration file (clap's own choice, too).
 pub const USAGE: u8 = 2;
-/// Nothing was started.
+/// Nothing was started: preflight refused, or guest memory could not be had.
 pub const PREFLIGHT: u8 = 3;
 /// The VMM failed.
 pub const FAILURE: u8 = 1;

@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use kvm_ioctls::Kvm;
+
 use crate::config::VmConfig;
 use crate::devices::Output;
 use crate::devices::virtio::Opened;
@@ -19,7 +21,6 @@ use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
 use crate::logger::open_for_lines;
 use crate::memory::{Pool, RamKind};
-use kvm_ioctls::Kvm;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]

@@ -73,7 +73,14 @@ pub struct GuestRam {
 
 impl GuestRam {
     /// Makes and maps `size` bytes, a multiple of 2 MiB, and populates secret memory.
+    ///
+    /// # Errors
+    /// [`Error`], which says what to do wherever it is the host's settings that refuse.
     pub fn create(kind: RamKind, size: u64) -> Result<Self, Error> {
+        Self::make(kind, size).map_err(|err| err.explain(kind, size))
+    }
+
+    fn make(kind: RamKind, size: u64) -> Result<Self, Error> {
         let backing = Backing::create(kind, size)?;
         let mut regions = Vec::new();
         for slot in layout::slots(size) {
