@@ -65,7 +65,7 @@ pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Re
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
     plan.load(memory, &mut kernel, initrd.as_mut(), &config.full_cmdline())?;
-    let platform = platform(&vm, output, &control)?;
+    let platform = platform(&vm, output, config, &control)?;
     let mut buses = Buses { ports: port_bus(&platform, &control)?, ..Buses::default() };
     if config.boot_timer {
         buses.mmio.insert(layout::BOOT_TIMER, 1, Arc::new(BootTimer::new(begun)))?;
@@ -81,9 +81,12 @@ pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Re
     Ok(Vmm::new(vcpus, control, platform, devices, vm, ram))
 }
 
-fn platform(vm: &VmFd, output: Output, control: &Arc<Control>) -> Result<Platform, Error> {
+fn platform(vm: &VmFd, output: Output, config: &VmConfig, control: &Arc<Control>) -> Result<Platform, Error> {
     let interrupt = kvm::connect_irq(vm, layout::COM1_GSI)?;
     let console = SerialConsole::new(interrupt, output, control.clone()).map_err(Error::Console)?;
+    if let Some(limit) = config.serial.rate_limiter {
+        console.limit(limit).map_err(Error::Console)?;
+    }
     let keyboard = I8042::new(control.clone(), kvm::connect_irq(vm, layout::KEYBOARD_GSI)?);
     let power_button = PowerButton::new(kvm::connect_irq(vm, layout::POWER_BUTTON_GSI)?);
     Ok(Platform { console: Arc::new(console), keyboard: Arc::new(keyboard), power_button })

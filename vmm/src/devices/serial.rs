@@ -9,12 +9,14 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use secretvmm_api::{RateLimiter as Limits, TokenBucket};
 use vm_superio::Trigger;
 use vm_superio::serial::{Serial, SerialEvents};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::PortDevice;
 use crate::control::{Command, Control};
+use crate::devices::virtio::RateLimiter;
 
 const DATA: u16 = 0;
 const IER: u16 = 1;
@@ -88,6 +90,7 @@ impl Output {
 /// Where the guest's output goes.
 struct Line {
     out: Option<Output>,
+    limit: Option<RateLimiter>,
     control: Arc<Control>,
 }
 
@@ -108,10 +111,20 @@ impl SerialConsole {
         let room = Arc::new(Room { event: EventFd::new(libc::EFD_NONBLOCK)?, wanted: AtomicBool::new(false) });
         let registers = Serial::with_events(Interrupt(interrupt), room.clone(), Vec::new());
         Ok(Self {
-            line: Mutex::new(Line { out: Some(out), control }),
+            line: Mutex::new(Line { out: Some(out), limit: None, control }),
             uart: Mutex::new(Uart { registers, divisor_latch: false, receiving: false }),
             room,
         })
+    }
+
+    /// Drops output above `limit` bytes a time.
+    ///
+    /// # Errors
+    /// The host gives no timer.
+    pub fn limit(&self, limit: TokenBucket) -> io::Result<()> {
+        let limiter = RateLimiter::new(Some(&Limits { bandwidth: Some(limit), ops: None }))?;
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).limit = Some(limiter);
+        Ok(())
     }
 
     /// Hands input to the guest and returns how many bytes it took. None at all while its driver
@@ -185,6 +198,9 @@ impl Uart {
 impl Line {
     /// Writes all of `bytes`, waiting for the terminal as long as the VM is to go on.
     fn send(&mut self, mut bytes: &[u8]) {
+        if self.limit.as_mut().is_some_and(|limit| !limit.consume(bytes.len() as u64)) {
+            return;
+        }
         while let Some(out) = &mut self.out {
             if bytes.is_empty() {
                 return;
@@ -234,6 +250,17 @@ mod tests {
             Control::new().unwrap(),
         );
         (console.unwrap(), interrupt, out)
+    }
+
+    #[test]
+    fn output_above_the_limit_is_dropped() {
+        let (serial, _, mut out) = console();
+        serial.limit(TokenBucket { size: 3, one_time_burst: None, refill_time: 3_600_000 }).unwrap();
+        b"abcdef".iter().for_each(|byte| serial.write(DATA, *byte));
+        let mut text = String::new();
+        out.rewind().unwrap();
+        out.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc");
     }
 
     #[test]
