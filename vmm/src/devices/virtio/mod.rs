@@ -10,6 +10,7 @@
 //! ```
 
 mod attached;
+pub mod block;
 mod device;
 mod events;
 mod interrupt;
