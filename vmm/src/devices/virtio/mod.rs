@@ -10,6 +10,7 @@
 //! ```
 
 mod attached;
+pub mod block;
 mod device;
 mod events;
 mod interrupt;
@@ -20,6 +21,7 @@ pub mod rng;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transport;
+mod turn;
 
 pub use attached::{AttachError, Opened, VirtioDevices};
 pub use device::{DeviceError, Rings, VirtioDevice};
@@ -28,3 +30,4 @@ pub use interrupt::Interrupt;
 pub use queue::{Chain, Flow, serve};
 pub use rate_limiter::RateLimiter;
 pub use transport::{ConfigChange, Transport};
+pub use turn::Turn;

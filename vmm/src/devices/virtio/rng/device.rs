@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use secretvmm_api::Entropy;
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::Bytes;
 
-use crate::devices::virtio::{Chain, DeviceError, Flow, RateLimiter, Rings, VirtioDevice};
+use crate::devices::virtio::{Chain, DeviceError, Flow, RateLimiter, Rings, Turn, VirtioDevice};
 use crate::memory::GuestMemory;
 
 /// The most bytes that one request gets, which a driver takes for all there are at the moment.
@@ -21,6 +22,7 @@ const QUEUE_SIZE: u16 = 256;
 pub struct Rng {
     source: File,
     limiter: RateLimiter,
+    turn: Duration,
 }
 
 impl Rng {
@@ -30,7 +32,7 @@ impl Rng {
     /// /dev/urandom cannot be opened, or the host gives no timer.
     pub fn open(entropy: &Entropy) -> io::Result<Self> {
         let limiter = RateLimiter::new(entropy.rate_limiter.as_ref())?;
-        Ok(Self { source: File::open("/dev/urandom")?, limiter })
+        Ok(Self { source: File::open("/dev/urandom")?, limiter, turn: Turn::LENGTH })
     }
 
     /// Fills a request's writable buffers, unless the limits say not now.
@@ -77,7 +79,14 @@ impl VirtioDevice for Rng {
 
     fn notify(&mut self, _index: usize, rings: &mut Rings) -> Result<(), DeviceError> {
         let memory = rings.memory;
-        rings.serve(0, |chain| Ok(self.serve(chain, memory)))
+        let mut turn = Turn::new(self.turn);
+        rings.serve(0, |chain| {
+            if turn.is_over() {
+                self.limiter.wake();
+                return Ok(Flow::Stop);
+            }
+            Ok(self.serve(chain, memory))
+        })
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
@@ -95,9 +104,11 @@ impl VirtioDevice for Rng {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use secretvmm_api::{RateLimiter, TokenBucket};
+    use virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY;
 
+    use super::Duration;
     use super::{Entropy, REQUEST_MAX, Rng};
-    use crate::devices::virtio::testing::{BUFFERS, Driver};
+    use crate::devices::virtio::testing::{BUFFERS, Driver, WRITE};
     use crate::devices::virtio::{ConfigChange, HostSide};
 
     fn driver() -> Driver<Rng> {
@@ -149,5 +160,19 @@ mod tests {
             driver.transport.host_event();
             assert_eq!(driver.used(0), [(0, 64), (1, 64)]);
         }
+    }
+
+    #[test]
+    fn long_queue_is_served_in_turns() {
+        let driver = driver();
+        driver.transport.change(|rng| (rng.turn = Duration::ZERO, ConfigChange::No));
+        driver.descriptor(0, 0, BUFFERS, 64, WRITE, 0);
+        (0..3).for_each(|_| driver.offer(0, 0));
+        driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+        assert_eq!(driver.used(0).len(), 1);
+        assert!(driver.interrupted());
+        driver.transport.host_event();
+        driver.transport.host_event();
+        assert_eq!(driver.used(0).len(), 3);
     }
 }
