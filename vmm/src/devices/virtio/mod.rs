@@ -18,6 +18,7 @@ pub mod rng;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transport;
+pub mod vsock;
 
 pub use attached::{AttachError, Opened, VirtioDevices};
 pub use device::{DeviceError, Rings, VirtioDevice};
