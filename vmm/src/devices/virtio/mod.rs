@@ -22,6 +22,7 @@ pub mod rng;
 pub(crate) mod testing;
 mod transport;
 mod turn;
+pub mod vsock;
 
 pub use attached::{AttachError, Opened, VirtioDevices};
 pub use device::{DeviceError, Rings, VirtioDevice};
