@@ -15,8 +15,10 @@ use kvm_ioctls::Kvm;
 use crate::config::VmConfig;
 use crate::devices::Output;
 use crate::devices::virtio::Opened;
+use crate::devices::virtio::block::{self, Block};
 use crate::devices::virtio::net::{self, Net};
 use crate::devices::virtio::rng::Rng;
+use crate::devices::virtio::vsock::{self, Vsock};
 use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
 use crate::logger::open_for_lines;
@@ -49,9 +51,15 @@ pub enum Error {
     /// memfd_secret(2) does not work.
     #[error(transparent)]
     Unavailable(#[from] secretmem::Unavailable),
+    /// A disk.
+    #[error(transparent)]
+    Block(#[from] block::Error),
     /// A TAP.
     #[error(transparent)]
     Net(#[from] net::Error),
+    /// The socket of the vsock device.
+    #[error(transparent)]
+    Vsock(#[from] vsock::Error),
     /// /dev/urandom.
     #[error("The host's random numbers (/dev/urandom) cannot be opened")]
     Rng(#[source] io::Error),
@@ -113,8 +121,14 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
 /// Opens what the devices need of the host.
 fn open_devices(config: &VmConfig) -> Result<Opened, Error> {
     let rng = config.entropy.as_ref().map(Rng::open).transpose().map_err(Error::Rng)?;
+    let drives = config.drives.iter().map(|drive| Ok((drive.drive_id.clone(), Block::open(drive)?)));
     let networks = config.networks.iter().map(|network| Ok((network.iface_id.clone(), Net::open(network)?)));
-    Ok(Opened { networks: networks.collect::<Result<_, net::Error>>()?, rng })
+    Ok(Opened {
+        drives: drives.collect::<Result<_, block::Error>>()?,
+        networks: networks.collect::<Result<_, net::Error>>()?,
+        vsock: config.vsock.as_ref().map(Vsock::open).transpose()?,
+        rng,
+    })
 }
 
 fn open_output(config: &VmConfig) -> Result<Output, Error> {

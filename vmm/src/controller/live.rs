@@ -1,6 +1,6 @@
 //! After the start: questions and changes to a VM that runs or is paused.
 
-use secretvmm_api::{Action, Fault, NetworkInterfaceUpdate, Reply, VmConfigFile};
+use secretvmm_api::{Action, DriveUpdate, Fault, NetworkInterfaceUpdate, Reply, VmConfigFile};
 
 use super::setup;
 use crate::devices::virtio::ConfigChange;
@@ -14,11 +14,22 @@ pub(super) fn handle(vmm: &mut Vmm, resources: &mut VmConfigFile, action: Action
         Action::Resume if vmm.state() == State::Running => {}
         Action::Pause => vmm.pause().map_err(|err| Fault::from_error(&err))?,
         Action::Resume => vmm.resume().map_err(|err| Fault::from_error(&err))?,
+        Action::PatchDrive(update) => update_drive(vmm, resources, &update)?,
         Action::PatchNetworkInterface(update) => update_network(vmm, resources, &update)?,
         Action::GetMemory => return vmm.memory_info().map(Reply::Memory).map_err(|err| Fault::from_error(&err)),
         action => return Err(Fault::new(format!("{} is for a VM that has not been started", setup::name(&action)))),
     }
     Ok(Reply::NoContent)
+}
+
+fn update_drive(vmm: &Vmm, resources: &mut VmConfigFile, update: &DriveUpdate) -> Result<(), Fault> {
+    let drive = vmm.devices().drive(&update.drive_id).ok_or_else(|| unknown("drive", &update.drive_id))?;
+    drive.change(|block| block.update(update)).map_err(|err| Fault::from_error(&err))?;
+    for drive in resources.drives.iter_mut().filter(|drive| drive.drive_id == update.drive_id) {
+        drive.path_on_host = update.path_on_host.clone().or(drive.path_on_host.take());
+        drive.rate_limiter = update.rate_limiter.or(drive.rate_limiter);
+    }
+    Ok(())
 }
 
 fn update_network(vmm: &Vmm, resources: &mut VmConfigFile, update: &NetworkInterfaceUpdate) -> Result<(), Fault> {

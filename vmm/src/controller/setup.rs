@@ -5,6 +5,8 @@ use std::path::Path;
 use secretvmm_api::{Action, Drive, Fault, NetworkInterface, Reply, VmConfigFile};
 
 use crate::config::{VmConfig, machine_of};
+use crate::devices::virtio::block::Block;
+use crate::devices::virtio::net::Net;
 use crate::loader::{self, Initrd, Kernel};
 
 /// Puts a resource, unless it could never be started.
@@ -22,8 +24,13 @@ pub(super) fn handle(resources: &mut VmConfigFile, action: Action) -> Result<Rep
         Action::PutCpuConfig(_) => {
             return Err(Fault::new("CPU configurations are not supported; the guest sees the host's processor"));
         }
-        Action::PutDrive(drive) => put(&mut next.drives, drive, |drive: &Drive| &drive.drive_id),
+        Action::PutDrive(drive) => {
+            // Opened again at the start, when it may have changed.
+            Block::open(&drive).map_err(|err| Fault::from_error(&err))?;
+            put(&mut next.drives, drive, |drive: &Drive| &drive.drive_id);
+        }
         Action::PutNetworkInterface(network) => {
+            Net::open(&network).map_err(|err| Fault::from_error(&err))?;
             put(&mut next.network_interfaces, network, |network: &NetworkInterface| &network.iface_id);
         }
         Action::PutVsock(vsock) => next.vsock = Some(vsock),

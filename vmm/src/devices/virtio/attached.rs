@@ -6,8 +6,10 @@ use kvm_ioctls::VmFd;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::block::Block;
 use super::net::Net;
 use super::rng::Rng;
+use super::vsock::Vsock;
 use super::{HostSide, Interrupt, Transport, VirtioDevice};
 use crate::bus::{self, MmioBus};
 use crate::kvm;
@@ -18,8 +20,12 @@ use crate::memory::layout::{self, VirtioSlot};
 /// can have several with their ids.
 #[derive(Default)]
 pub struct Opened {
+    /// Disks, the root device first.
+    pub drives: Vec<(String, Block)>,
     /// Network interfaces.
     pub networks: Vec<(String, Net)>,
+    /// Sockets between host and guest.
+    pub vsock: Option<Vsock>,
     /// The entropy device.
     pub rng: Option<Rng>,
 }
@@ -50,7 +56,9 @@ type Named<D> = Vec<(String, Arc<Transport<D>>)>;
 pub struct VirtioDevices {
     host_sides: Vec<Arc<dyn HostSide>>,
     slots: Vec<VirtioSlot>,
+    drives: Named<Block>,
     networks: Named<Net>,
+    vsock: Option<Arc<Transport<Vsock>>>,
 }
 
 impl VirtioDevices {
@@ -61,9 +69,11 @@ impl VirtioDevices {
     pub fn attach(opened: Opened, vm: &VmFd, memory: &GuestMemory, bus: &mut MmioBus) -> Result<Self, AttachError> {
         let mut devices = Self::default();
         let mut place = Place { devices: &mut devices, vm, memory, bus };
+        let drives = place.all(opened.drives)?;
         let networks = place.all(opened.networks)?;
+        let vsock = opened.vsock.map(|vsock| place.one(vsock)).transpose()?;
         opened.rng.map(|rng| place.one(rng)).transpose()?;
-        Ok(Self { networks, ..devices })
+        Ok(Self { drives, networks, vsock, ..devices })
     }
 
     /// Where they are.
@@ -76,6 +86,11 @@ impl VirtioDevices {
         &self.host_sides
     }
 
+    /// The disk of this id.
+    pub fn drive(&self, id: &str) -> Option<&Transport<Block>> {
+        find(&self.drives, id)
+    }
+
     /// The network interface of this id.
     pub fn network(&self, id: &str) -> Option<&Transport<Net>> {
         find(&self.networks, id)
@@ -85,7 +100,11 @@ impl VirtioDevices {
     /// all of a kind.
     pub fn metrics(&self) -> Map<String, Value> {
         let mut groups = Map::new();
+        group(&mut groups, "block", &self.drives, |block| block.metrics().clone());
         group(&mut groups, "net", &self.networks, Net::metrics);
+        if let Some(Ok(value)) = self.vsock.as_ref().map(|vsock| serde_json::to_value(&*vsock.look(Vsock::metrics))) {
+            groups.insert("vsock".into(), value);
+        }
         groups
     }
 }

@@ -1,8 +1,8 @@
 //! The guest's side of a vsock device, packet by packet.
 
+use crate::metrics::Counter;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -139,9 +139,9 @@ impl Guest {
         panic!("Operation {op} does not come");
     }
 
-    pub(super) fn count(&self, counter: impl Fn(&Metrics) -> &AtomicU64) -> u64 {
+    pub(super) fn count(&self, counter: impl Fn(&Metrics) -> &Counter) -> u64 {
         let metrics = self.driver.transport.change(|device| (device.metrics(), ConfigChange::No));
-        counter(&metrics).load(Ordering::Relaxed)
+        counter(&metrics).total()
     }
 }
 

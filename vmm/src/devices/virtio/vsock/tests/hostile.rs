@@ -124,7 +124,7 @@ fn chain_without_a_packet_is_dropped() {
 
 #[test]
 fn rx_buffer_too_short_for_a_packet_is_given_back() {
-    let mut guest = Guest::without_buffers();
+    let guest = Guest::without_buffers();
     guest.driver.send(0, 0, &[(BUFFERS, HEADER_SIZE as u32, true)]);
     guest.driver.send(0, 1, &[(BUFFERS, 4096, false)]);
     guest.driver.send(0, 2, &[(1 << 40, 4096, true)]);
