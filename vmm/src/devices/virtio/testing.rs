@@ -137,11 +137,16 @@ impl<D: VirtioDevice> Driver<D> {
 
     /// The used ring so far: `(head, length)`.
     pub(crate) fn used(&self, index: usize) -> Vec<(u32, u32)> {
+        self.used_since(index, 0)
+    }
+
+    /// The used ring after its first `seen` entries.
+    pub(crate) fn used_since(&self, index: usize, seen: u16) -> Vec<(u32, u32)> {
         let used = Self::rings(index) + USED;
         let count: u16 = self.memory.read_obj(GuestAddress(used + 2)).unwrap();
         let entry = |at: u16| used + 4 + u64::from(at % self.size) * 8;
         let word = |at: u64| self.memory.read_obj(GuestAddress(at)).unwrap();
-        (0..count).map(|at| (word(entry(at)), word(entry(at) + 4))).collect()
+        (seen..count).map(|at| (word(entry(at)), word(entry(at) + 4))).collect()
     }
 
     /// Whether the interrupt was raised since the last call.

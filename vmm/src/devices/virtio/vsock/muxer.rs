@@ -429,5 +429,5 @@ fn watched() -> EventSet {
 }
 
 fn next_port(port: u32) -> u32 {
-    HOST_PORTS | (port.wrapping_add(1) % HOST_PORTS)
+    HOST_PORTS + port.wrapping_add(1) % HOST_PORTS
 }

@@ -31,7 +31,7 @@ pub(super) type Got = (Header, Vec<u8>);
 pub(super) struct Guest {
     pub(super) driver: Driver<Vsock>,
     pub(super) path: PathBuf,
-    used: usize,
+    used: u16,
     waiting: Vec<u16>,
     _dir: TempDir,
 }
@@ -101,8 +101,8 @@ impl Guest {
 
     /// The packets in the used ring; their buffers are not offered again.
     pub(super) fn take(&mut self) -> Vec<Got> {
-        let used = self.driver.used(0).split_off(self.used);
-        self.used += used.len();
+        let used = self.driver.used_since(0, self.used);
+        self.used += used.len() as u16;
         used.into_iter()
             .map(|(head, len)| {
                 let bytes = self.driver.bytes(address(head as u16), len as usize);
