@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -95,19 +96,19 @@ pub enum Reply {
 /// Why something was not done. The client gets `{"fault_message": "..."}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    status: u16,
+    status: StatusCode,
     message: String,
 }
 
 impl Fault {
     /// Status 400: what was asked makes no sense, or not now.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { status: 400, message: message.into() }
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 
     /// Status 413: more than there is room for.
     pub fn too_large(message: impl Into<String>) -> Self {
-        Self { status: 413, message: message.into() }
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: message.into() }
     }
 
     /// Status 400 with an error and what caused it, as `error: cause: cause of that`.
@@ -124,6 +125,10 @@ impl Fault {
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
+        self.status_code().as_u16()
+    }
+
+    pub(crate) fn status_code(&self) -> StatusCode {
         self.status
     }
 

@@ -9,10 +9,13 @@
 //! An unknown field is an error, never ignored.
 
 mod action;
+#[cfg(feature = "client")]
+pub mod client;
 mod json;
 pub mod refused;
 mod request;
 mod resources;
+pub mod server;
 
 pub use action::{Action, Call, Fault, Reply};
 pub use request::{Request, parse};
