@@ -10,13 +10,13 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
 
-use crate::resources::{ActionType, InstanceAction, VmState, VmUpdate};
+use crate::resources::{ActionType, FaultMessage, InstanceAction, VmState, VmUpdate};
 
 /// Why there is no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -142,11 +142,6 @@ impl Client {
         connection.abort();
         Ok((status, body))
     }
-}
-
-#[derive(Deserialize)]
-struct FaultMessage {
-    fault_message: String,
 }
 
 fn unexpected(status: u16, body: &[u8]) -> Error {

@@ -12,6 +12,8 @@ mod action;
 #[cfg(feature = "client")]
 pub mod client;
 mod json;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 pub mod refused;
 mod request;
 mod resources;

@@ -455,7 +455,7 @@ mod tests {
     #[test]
     fn parse_every_route_is_known() {
         for (route, methods) in ROUTES {
-            let path = route.replace(|c| c == '{' || c == '}', "");
+            let path = route.replace(['{', '}'], "");
             for method in *methods {
                 for body in ["", "{}"] {
                     let fault = parse(method, &path, body.as_bytes()).err();
@@ -494,7 +494,7 @@ mod tests {
     fn route() -> impl Strategy<Value = (String, String)> {
         let any_route = (0..ROUTES.len(), 0..4usize).prop_map(|(index, method)| {
             let (route, methods) = ROUTES[index];
-            (methods.get(method).unwrap_or(&"PUT").to_string(), route.replace(|c| c == '{' || c == '}', ""))
+            (methods.get(method).unwrap_or(&"PUT").to_string(), route.replace(['{', '}'], ""))
         });
         prop_oneof![any_route, ("[A-Z]{0,7}", "[/a-z{}%._-]{0,40}"), (".*", ".*")]
     }

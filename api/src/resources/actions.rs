@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /actions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct InstanceAction {
     /// What to do.
@@ -12,6 +13,7 @@ pub struct InstanceAction {
 
 /// What `PUT /actions` can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ActionType {
     /// Writes the metrics out now.
     FlushMetrics,
@@ -25,6 +27,7 @@ pub enum ActionType {
 
 /// The body of `PATCH /vm`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct VmUpdate {
     /// What the VM shall be.
@@ -33,6 +36,7 @@ pub struct VmUpdate {
 
 /// What a started VM can be told to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum VmState {
     /// Its vCPUs wait.
     Paused,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /cpu-config`. One that changes nothing is fine; the VMM refuses others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct CpuConfig {
     /// KVM capabilities to ask for, or with `!` in front to leave out.
@@ -27,6 +28,7 @@ impl CpuConfig {
 
 /// A change to one CPUID leaf.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct CpuidModifier {
     /// Leaf, such as `0x7`.
@@ -34,6 +36,7 @@ pub struct CpuidModifier {
     /// Subleaf, such as `0x0`.
     pub subleaf: String,
     /// KVM's flags of the leaf.
+    #[cfg_attr(feature = "openapi", schema(maximum = 4_294_967_295_u32, format = Int64))]
     pub flags: u32,
     /// Changes to its registers.
     pub modifiers: Vec<CpuidRegisterModifier>,
@@ -41,6 +44,7 @@ pub struct CpuidModifier {
 
 /// A change to one register of a CPUID leaf.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct CpuidRegisterModifier {
     /// Which one.
@@ -51,6 +55,7 @@ pub struct CpuidRegisterModifier {
 
 /// A register of a CPUID leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum CpuidRegister {
@@ -62,6 +67,7 @@ pub enum CpuidRegister {
 
 /// A change to a register that has an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct RegisterModifier {
     /// Its address, such as `0x10a`.
@@ -72,9 +78,11 @@ pub struct RegisterModifier {
 
 /// A change to a word of an ARM vCPU's features.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct FeatureModifier {
     /// Index of the word.
+    #[cfg_attr(feature = "openapi", schema(maximum = 4_294_967_295_u32, format = Int64))]
     pub index: u32,
     /// `0b` and for every bit 0, 1 or x (leave it).
     pub bitmap: String,

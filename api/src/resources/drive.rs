@@ -8,6 +8,7 @@ use super::RateLimiter;
 
 /// A block device. Either `path_on_host` (a file) or `socket` (vhost-user) says what is behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Drive {
     /// Names the drive in the API.
@@ -25,6 +26,7 @@ pub struct Drive {
     pub is_read_only: Option<bool>,
     /// The file that holds the blocks.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub path_on_host: Option<PathBuf>,
     /// Limits of what the guest can read and write.
     #[serde(default)]
@@ -34,17 +36,20 @@ pub struct Drive {
     pub io_engine: Option<IoEngine>,
     /// The socket of a vhost-user device.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub socket: Option<PathBuf>,
 }
 
 /// What `PATCH /drives/{drive_id}` can change while the VM runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct DriveUpdate {
     /// Names the drive in the API.
     pub drive_id: String,
     /// Another file; the same path again reads its size anew.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub path_on_host: Option<PathBuf>,
     /// Other limits. A bucket of size 0 removes its limit; a missing one stays as it is.
     #[serde(default)]
@@ -53,6 +58,7 @@ pub struct DriveUpdate {
 
 /// What a guest's flush means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum CacheType {
     /// The guest is offered no flush.
     #[default]
@@ -63,6 +69,7 @@ pub enum CacheType {
 
 /// How a drive's file is read and written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum IoEngine {
     /// By system calls of the thread that serves the device.
     #[default]

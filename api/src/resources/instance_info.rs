@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The answer to `GET /`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct InstanceInfo {
     /// The VM's name (`--id`).
@@ -18,6 +19,7 @@ pub struct InstanceInfo {
 
 /// Where a VM stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum InstanceState {
     /// It can still be configured.
     #[serde(rename = "Not started")]
@@ -30,6 +32,7 @@ pub enum InstanceState {
 
 /// The answer to `GET /version`. The field has the name that clients look for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Version {
     /// The version of the VMM.

@@ -6,10 +6,12 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// What to log, and where to. A missing field stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Logger {
     /// A file or a named pipe.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub log_path: Option<PathBuf>,
     /// The least important message to log.
     #[serde(default)]
@@ -27,6 +29,7 @@ pub struct Logger {
 
 /// How important a message is. Any mixture of upper and lower case is understood, and `Warn` too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs)]
 pub enum LogLevel {
     Off,

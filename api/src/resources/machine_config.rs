@@ -9,13 +9,16 @@ pub const MAX_VCPUS: u8 = 32;
 
 /// Number of vCPUs, amount of memory, and what the memory is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct MachineConfig {
     /// vCPUs, 1 to 32.
     #[serde(deserialize_with = "vcpu_count")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 32))]
     pub vcpu_count: u8,
     /// Guest memory in MiB; an odd number is rounded up to the next multiple of 2.
     #[serde(deserialize_with = "mem_size_mib")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub mem_size_mib: u64,
     /// Show the vCPUs to the guest as threads of cores.
     #[serde(default)]
@@ -56,12 +59,15 @@ impl MachineConfig {
 /// What `PATCH /machine-config` can change: the fields of [`MachineConfig`], each of which may be
 /// absent, but not all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct MachineConfigUpdate {
     #[serde(deserialize_with = "vcpu_count_or_null")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 32))]
     pub vcpu_count: Option<u8>,
     #[serde(deserialize_with = "mem_size_mib_or_null")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub mem_size_mib: Option<u64>,
     pub smt: Option<bool>,
     pub cpu_template: Option<CpuTemplate>,
@@ -73,6 +79,7 @@ pub struct MachineConfigUpdate {
 
 /// Firecracker's names of processors that vCPUs can resemble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[allow(missing_docs)]
 pub enum CpuTemplate {
     C3,
@@ -87,6 +94,7 @@ pub enum CpuTemplate {
 
 /// What guest memory is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryBackend {
     /// `memfd_secret(2)`: absent from the host kernel's direct map.
@@ -99,6 +107,7 @@ pub enum MemoryBackend {
 /// What size the pages of guest memory have. Firecracker's names; hidden memory has 2 MiB pages
 /// by itself wherever it can, also with `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum HugePages {
     /// 2 MiB pages where there are any, else 4 KiB pages.
     #[default]
@@ -112,6 +121,7 @@ pub enum HugePages {
 
 /// Where secret pages come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryPool {
     /// The pool reserved at boot while it lasts, if this user may, else the host's free memory.

@@ -6,6 +6,7 @@ use super::MemoryBackend;
 
 /// The answer to `GET /memory`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct MemoryInfo {
     /// What guest memory is made of.
@@ -18,6 +19,7 @@ pub struct MemoryInfo {
 
 /// One memslot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct MemorySlot {
     /// Guest physical address of its first byte.
@@ -29,6 +31,7 @@ pub struct MemorySlot {
 /// Counts of 4 KiB pages from the fdinfo of guest memory's descriptor, of which the kernel looks up
 /// `direct_mapped` page by page when asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct KernelMemory {
     /// Pages allocated.

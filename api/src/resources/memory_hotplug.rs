@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /hotplug/memory`. Sizes are in MiB.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct MemoryHotplug {
     /// The most that can be plugged.
@@ -18,6 +19,7 @@ pub struct MemoryHotplug {
 
 /// The body of `PATCH /hotplug/memory`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct MemoryHotplugUpdate {
     /// What shall be plugged, in MiB.

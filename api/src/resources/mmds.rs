@@ -9,6 +9,7 @@ pub type MmdsContents = serde_json::Map<String, serde_json::Value>;
 
 /// How the guest reaches the metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct MmdsConfig {
     /// With or without session tokens.
@@ -16,9 +17,11 @@ pub struct MmdsConfig {
     pub version: MmdsVersion,
     /// The network interfaces, by their ids, over which the guest reaches it.
     #[serde(deserialize_with = "some_interfaces")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub network_interfaces: Vec<String>,
     /// Its address, 169.254.169.254 if none is given.
     #[serde(default, deserialize_with = "link_local")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, pattern = r"^169\.254\.([1-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-4])\.([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])$"))]
     pub ipv4_address: Option<Ipv4Addr>,
     /// Answer in plain text whatever the guest asks for.
     #[serde(default)]
@@ -44,6 +47,7 @@ fn link_local<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ipv4A
 
 /// How the guest asks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum MmdsVersion {
     /// With a single request. Deprecated.
     #[default]

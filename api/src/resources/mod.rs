@@ -7,6 +7,7 @@ mod bounds;
 mod cpu_config;
 mod drive;
 mod entropy;
+mod fault_message;
 mod instance_info;
 mod logger;
 mod machine_config;
@@ -31,6 +32,7 @@ pub use cpu_config::{
 };
 pub use drive::{CacheType, Drive, DriveUpdate, IoEngine};
 pub use entropy::Entropy;
+pub use fault_message::FaultMessage;
 pub use instance_info::{InstanceInfo, InstanceState, Version};
 pub use logger::{LogLevel, Logger};
 pub use machine_config::{
@@ -62,6 +64,7 @@ object::objects!(
     Drive,
     DriveUpdate,
     Entropy,
+    FaultMessage,
     FeatureModifier,
     InstanceAction,
     InstanceInfo,

@@ -10,6 +10,7 @@ use super::bounds::within_or_null;
 
 /// A network device on a TAP of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct NetworkInterface {
     /// Names the interface in the API.
@@ -18,9 +19,11 @@ pub struct NetworkInterface {
     pub host_dev_name: String,
     /// The guest's MAC address; without it the guest takes one of its own.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, pattern = "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$"))]
     pub guest_mac: Option<MacAddr>,
     /// The MTU to tell the guest.
     #[serde(default, deserialize_with = "mtu")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 68, maximum = 65535))]
     pub mtu: Option<u16>,
     /// Limits of what the guest receives.
     #[serde(default)]
@@ -37,6 +40,7 @@ fn mtu<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Err
 /// What `PATCH /network-interfaces/{iface_id}` can change while the VM runs. A bucket of size 0
 /// removes its limit; a missing one stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct NetworkInterfaceUpdate {
     /// Names the interface in the API.

@@ -8,11 +8,13 @@ use super::RateLimiter;
 
 /// The body of `PUT /pmem/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Pmem {
     /// Names the device in the API.
     pub id: String,
     /// The file to map into the guest.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub path_on_host: PathBuf,
     /// The guest's root file system is on it.
     #[serde(default)]
@@ -27,6 +29,7 @@ pub struct Pmem {
 
 /// The body of `PATCH /pmem/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct PmemUpdate {
     /// Names the device in the API.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Up to two limits, each of which holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct RateLimiter {
     /// Of bytes.
@@ -16,6 +17,7 @@ pub struct RateLimiter {
 
 /// A bucket of tokens, refilled evenly. With size or refill time 0 there is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct TokenBucket {
     /// Tokens that the bucket holds.

@@ -7,19 +7,23 @@ use serde::{Deserialize, Serialize};
 
 /// The body of `PUT /snapshot/create`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct SnapshotCreate {
     /// All of the memory, or what has changed.
     #[serde(default)]
     pub snapshot_type: SnapshotType,
     /// The file for the state of vCPUs and devices.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub snapshot_path: PathBuf,
     /// The file for the memory.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub mem_file_path: PathBuf,
 }
 
 /// How much of the memory a snapshot has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum SnapshotType {
     /// All of it.
     #[default]
@@ -30,12 +34,15 @@ pub enum SnapshotType {
 
 /// The body of `PUT /snapshot/load`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct SnapshotLoad {
     /// The file with the state of vCPUs and devices.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub snapshot_path: PathBuf,
     /// The file with the memory. Deprecated; either this or `mem_backend`.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub mem_file_path: Option<PathBuf>,
     /// Where the memory comes from.
     #[serde(default)]
@@ -62,16 +69,19 @@ pub struct SnapshotLoad {
 
 /// Where the memory of a snapshot comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct SnapshotMemory {
     /// What `backend_path` is.
     pub backend_type: SnapshotMemoryType,
     /// A file, or a socket where a process waits for a userfaultfd.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub backend_path: PathBuf,
 }
 
 /// What the memory of a snapshot comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum SnapshotMemoryType {
     /// A file.
     File,
@@ -81,6 +91,7 @@ pub enum SnapshotMemoryType {
 
 /// Another TAP for an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct NetworkOverride {
     /// The interface.
@@ -91,8 +102,10 @@ pub struct NetworkOverride {
 
 /// Another socket for vsock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct VsockOverride {
     /// The socket's path.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub uds_path: PathBuf,
 }

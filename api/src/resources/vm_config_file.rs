@@ -21,6 +21,7 @@ use super::{
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(description = "All resources of a VM."))]
 #[serde(remote = "Self", deny_unknown_fields, default, rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub struct VmConfigFile {
@@ -36,7 +37,8 @@ pub struct VmConfigFile {
     pub logger: Option<Logger>,
     pub metrics: Option<Metrics>,
     pub mmds_config: Option<MmdsConfig>,
-    /// A file with a [`CpuConfig`](super::CpuConfig).
+    /// A file with what `PUT /cpu-config` takes.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub cpu_config: Option<PathBuf>,
     pub balloon: Option<Balloon>,
     pub pmem: Vec<Pmem>,

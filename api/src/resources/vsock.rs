@@ -9,6 +9,7 @@ use super::bounds::within;
 /// A vsock device, whose host side are unix sockets: one at `uds_path` for connections to the guest,
 /// and those at `uds_path` with `_PORT` appended for connections from the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct Vsock {
     /// Deprecated and without effect.
@@ -16,8 +17,10 @@ pub struct Vsock {
     pub vsock_id: Option<String>,
     /// The guest's context id. Those below 3 and the last one mean the host, or any.
     #[serde(deserialize_with = "guest_cid")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 3, maximum = 4_294_967_294_u32, format = Int64))]
     pub guest_cid: u32,
     /// The path of the socket.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub uds_path: PathBuf,
 }
 

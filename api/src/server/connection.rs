@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::Limits;
 use crate::action::{Call, Fault, Reply};
 use crate::request::parse;
+use crate::resources::FaultMessage;
 
 /// The largest request head, and what hyper reads at a time, in bytes.
 const BUFFER: usize = 16 << 10;
@@ -238,7 +239,7 @@ fn empty() -> Response<Full<Bytes>> {
 }
 
 fn fault_message(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
-    json(status, &serde_json::json!({ "fault_message": message }))
+    json(status, &FaultMessage { fault_message: message.to_owned() })
 }
 
 fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Full<Bytes>> {
