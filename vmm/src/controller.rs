@@ -17,7 +17,7 @@ use self::counted::{counters, timer};
 use crate::config::{self, VmConfig};
 use crate::control::{Control, Outcome};
 use crate::memory::RamKind;
-use crate::metrics::{Report, Sink};
+use crate::metrics::{METRICS, Report, Sink};
 use crate::terminal::RawMode;
 use crate::vmm::{State, Vmm};
 use crate::{builder, exit, logger, preflight, signals, vmm};
@@ -106,6 +106,7 @@ impl Controller {
     /// Nothing was started, nothing is left behind, and it can be tried again.
     pub fn start(&mut self, config: VmConfig) -> Result<(), StartError> {
         let config = VmConfig { boot_timer: self.options.boot_timer, ..config };
+        let begun = Instant::now();
         config.validate()?;
         let prepared = preflight::run(&config)?;
         if config.ram == RamKind::Shared {
@@ -115,6 +116,7 @@ impl Controller {
         signals::hold_back();
         let raw = RawMode::enter().map_err(StartError::Terminal)?;
         vmm.start()?;
+        METRICS.latencies_us.start_vm.set(begun.elapsed());
         let VmConfigFile { logger, metrics, .. } = std::mem::take(&mut self.resources);
         self.resources = VmConfigFile { logger, metrics, ..config.to_resources() };
         (self.vmm, self.raw) = (Some(vmm), Some(raw));

@@ -18,21 +18,12 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
 #[derive(Debug, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct Metrics {
-    pub api_server: ApiServer,
     pub get_api_requests: GetRequests,
     pub put_api_requests: PutRequests,
     pub patch_api_requests: PatchRequests,
     pub latencies_us: Latencies,
     pub logger: LoggerMetrics,
     pub vcpu: VcpuMetrics,
-}
-
-/// The process as a whole, in microseconds.
-#[derive(Debug, Default, Serialize)]
-#[allow(missing_docs)]
-pub struct ApiServer {
-    /// From the start of the process to the API's readiness.
-    pub process_startup_time_us: Latest,
 }
 
 /// Questions by clients.

@@ -36,7 +36,6 @@ pub(super) fn counters(action: &Action) -> Option<(&'static Counter, Option<&'st
 pub(super) fn timer(action: &Action) -> Option<&'static Latest> {
     let latencies = &METRICS.latencies_us;
     match action {
-        Action::Start => Some(&latencies.start_vm),
         Action::Pause => Some(&latencies.pause_vm),
         Action::Resume => Some(&latencies.resume_vm),
         _ => None,
