@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use log::LevelFilter;
 
-use secretvmm_api::{Entropy, LogLevel, Logger, Metrics, Vsock};
+use secretvmm_api::{Entropy, LogLevel, Logger, Metrics, MmdsContents, VmConfigFile, Vsock};
 
 use self::device::{Disk, Net};
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
@@ -202,6 +202,8 @@ pub struct Request {
     pub api_sock: Option<PathBuf>,
     /// The most bytes of a request's body.
     pub payload_limit: usize,
+    /// Contents of the metadata service.
+    pub metadata: Option<MmdsContents>,
     /// Where messages go.
     pub logger: Logger,
     /// Where metrics go.
@@ -264,7 +266,7 @@ impl Cli {
         let mut metrics = self.logging.metrics_path.map(|metrics_path| Metrics { metrics_path });
         let config = match (&self.api.config_file, self.boot.kernel) {
             (Some(path), _) => {
-                let file = config::read_file(path)?;
+                let file = config::read_json::<VmConfigFile>(path)?;
                 // Flags win over the file.
                 logger = merged(logger, file.logger.clone());
                 metrics = metrics.or(file.metrics.clone());
@@ -287,13 +289,15 @@ impl Cli {
         if let Some(config) = &config {
             config.validate()?;
         }
-        let Api { id, api_sock, http_api_max_payload_size: payload_limit, .. } = self.api;
+        let metadata = self.api.metadata.as_deref().map(config::read_json).transpose()?;
+        let Api { id, api_sock, http_api_max_payload_size: payload_limit, mmds_size_limit, .. } = self.api;
         let options = Options {
             id,
             boot_timer: self.logging.boot_timer,
+            mmds_limit: mmds_size_limit.unwrap_or(payload_limit),
             shutdown_timeout: self.general.shutdown_timeout.map(|seconds| Duration::from_secs(seconds.into())),
         };
-        Ok(Request { options, config, api_sock, payload_limit, logger, metrics })
+        Ok(Request { options, config, api_sock, payload_limit, logger, metrics, metadata })
     }
 }
 

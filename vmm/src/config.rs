@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use secretvmm_api::{Drive, Entropy, MmdsConfig, NetworkInterface, Serial, Vsock};
 
-pub use resources::{machine_of, read_file};
+pub use resources::{machine_of, read_json};
 pub use size::{parse_memory, round_memory};
 
 use crate::memory::{Huge, Pool, RamKind, SecretOptions, layout};
@@ -98,16 +98,16 @@ pub enum Error {
     /// Something of Firecracker's that this VMM does not have.
     #[error("{0}")]
     Refused(&'static str),
-    /// The configuration file cannot be read.
-    #[error("Configuration file {} cannot be read", path.display())]
+    /// A configuration or metadata file cannot be read.
+    #[error("JSON file {} cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// The configuration file is no valid JSON, or says something unknown.
-    #[error("Configuration file {} is not valid", path.display())]
+    /// A configuration or metadata file is no valid JSON, or says something unknown.
+    #[error("JSON file {} is not valid", path.display())]
     Parse {
         /// The file.
         path: PathBuf,

@@ -6,10 +6,13 @@ mod setup;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use secretvmm_api::{Action, Fault, InstanceInfo, InstanceState, Logger, Metrics, Reply, Version, VmConfigFile};
+use secretvmm_api::{
+    Action, Fault, InstanceInfo, InstanceState, Logger, Metrics, MmdsContents, Reply, Version, VmConfigFile,
+};
+use serde_json::Value;
 use vmm_sys_util::timerfd::TimerFd;
 
 use self::counted::{counters, timer};
@@ -18,6 +21,7 @@ use crate::config::{self, VmConfig};
 use crate::control::{Control, Outcome};
 use crate::memory::RamKind;
 use crate::metrics::{METRICS, Report, Sink};
+use crate::mmds::{self, Mmds};
 use crate::terminal::RawMode;
 use crate::vmm::{State, Vmm};
 use crate::{builder, exit, logger, preflight, signals, vmm};
@@ -29,6 +33,9 @@ pub enum StartError {
     /// It makes no sense on any host.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// Its metadata cannot be reached so.
+    #[error(transparent)]
+    Mmds(#[from] mmds::Error),
     /// It does not work on this host.
     #[error(transparent)]
     Preflight(#[from] preflight::Error),
@@ -47,7 +54,7 @@ impl StartError {
     /// What the process ends with, if nobody is there to try again.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => exit::USAGE,
+            Self::Config(_) | Self::Mmds(_) => exit::USAGE,
             _ => exit::PREFLIGHT,
         }
     }
@@ -60,6 +67,8 @@ pub struct Options {
     pub id: String,
     /// The guest gets Firecracker's boot timer.
     pub boot_timer: bool,
+    /// The most bytes of metadata (MMDS).
+    pub mmds_limit: usize,
     /// How long a guest that was asked to shut down may take; for ever if None.
     pub shutdown_timeout: Option<Duration>,
 }
@@ -72,9 +81,13 @@ pub struct Controller {
     vmm: Option<Vmm>,
     raw: Option<RawMode>,
     metrics: Option<Sink>,
+    mmds: SharedMmds,
     /// Running out when the guest has had its time to shut down.
     deadline: Deadline,
 }
+
+/// The metadata service, which the API writes and network devices read.
+pub type SharedMmds = Arc<Mutex<Mmds>>;
 
 /// A timer that the event loop watches.
 pub type Deadline = Rc<RefCell<TimerFd>>;
@@ -86,8 +99,9 @@ impl Controller {
     /// The process has no descriptor left.
     pub fn new(options: Options) -> std::io::Result<Self> {
         let resources = VmConfigFile::default();
+        let mmds = Arc::new(Mutex::new(Mmds::new(options.mmds_limit)));
         let deadline = Rc::new(RefCell::new(TimerFd::new()?));
-        Ok(Self { options, resources, control: Control::new()?, vmm: None, raw: None, metrics: None, deadline })
+        Ok(Self { options, resources, control: Control::new()?, vmm: None, raw: None, metrics: None, mmds, deadline })
     }
 
     /// What vCPU threads and the main thread share.
@@ -108,7 +122,10 @@ impl Controller {
         let config = VmConfig { boot_timer: self.options.boot_timer, ..config };
         let begun = Instant::now();
         config.validate()?;
-        let prepared = preflight::run(&config)?;
+        if let Some(mmds) = &config.mmds {
+            lock(&self.mmds).configure(mmds)?;
+        }
+        let prepared = preflight::run(&config, &self.mmds)?;
         if config.ram == RamKind::Shared {
             log::warn!("guest memory is ordinary memory, which this host can read (--memory shared)");
         }
@@ -183,13 +200,24 @@ impl Controller {
         Ok(())
     }
 
+    /// Replaces the metadata.
+    ///
+    /// # Errors
+    /// They are too large.
+    pub fn put_mmds(&mut self, contents: MmdsContents) -> Result<(), Fault> {
+        lock(&self.mmds).put(contents.into()).map_err(|err| mmds_fault(&err))
+    }
+
     /// Writes the metrics, if they are to go anywhere.
     ///
     /// # Errors
     /// The disk or the pipe is full.
     pub fn flush_metrics(&mut self) -> Result<(), Fault> {
         let Some(sink) = &mut self.metrics else { return Ok(()) };
-        let devices = self.vmm.as_ref().map(|vmm| vmm.devices().metrics()).unwrap_or_default();
+        let mut devices = self.vmm.as_ref().map(|vmm| vmm.devices().metrics()).unwrap_or_default();
+        if let Ok(mmds) = serde_json::to_value(&*lock(&self.mmds).metrics()) {
+            devices.insert("mmds".into(), mmds);
+        }
         let memory = self.vmm.as_ref().and_then(|vmm| vmm.memory_info().ok());
         let written = sink.write(&Report::now(devices, memory));
         written.map_err(|err| Fault::new(format!("Metrics were not written: {err}")))
@@ -228,6 +256,15 @@ impl Controller {
             (_, Action::GetVersion) => Ok(Reply::Version(Version { firecracker_version: version() })),
             (_, Action::GetVmConfig) => Ok(Reply::VmConfig(Box::new(self.resources.clone()))),
             (_, Action::GetMachineConfig) => Ok(Reply::MachineConfig(config::machine_of(&self.resources))),
+            (_, Action::GetMmds) => match lock(&self.mmds).get() {
+                Value::Object(contents) => Ok(Reply::Mmds(contents)),
+                _ => Ok(Reply::Mmds(MmdsContents::new())),
+            },
+            (_, Action::PutMmds(contents)) => self.put_mmds(contents).map(|()| Reply::NoContent),
+            (_, Action::PatchMmds(patch)) => {
+                let patched = lock(&self.mmds).patch(patch.into());
+                patched.map(|()| Reply::NoContent).map_err(|err| mmds_fault(&err))
+            }
             (Some(_), Action::FlushMetrics) => self.flush_metrics().map(|()| Reply::NoContent),
             (Some(vmm), Action::SendCtrlAltDel) => {
                 vmm.press_ctrl_alt_del().map_err(|err| Fault::from_error(&err))?;
@@ -256,6 +293,17 @@ impl Controller {
             Some(State::Paused) => InstanceState::Paused,
         };
         InstanceInfo { id: self.options.id.clone(), state, vmm_version: version(), app_name: "secretvmm".into() }
+    }
+}
+
+fn lock(mmds: &SharedMmds) -> MutexGuard<'_, Mmds> {
+    mmds.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn mmds_fault(err: &mmds::Error) -> Fault {
+    match err {
+        mmds::Error::TooLarge { .. } => Fault::too_large(err.to_string()),
+        _ => Fault::from_error(err),
     }
 }
 

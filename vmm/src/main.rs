@@ -48,6 +48,9 @@ fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn 
     signals::install_last_resort()?;
     let mut controller = Controller::new(request.options.clone())?;
     controller.put_logger(request.logger.clone())?;
+    if let Some(metadata) = &request.metadata {
+        controller.put_mmds(metadata.clone())?;
+    }
     if let Some(metrics) = &request.metrics {
         controller.put_metrics(metrics.clone())?;
     }

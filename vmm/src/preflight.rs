@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use kvm_ioctls::Kvm;
 
 use crate::config::VmConfig;
+use crate::controller::SharedMmds;
 use crate::devices::Output;
 use crate::devices::virtio::Opened;
 use crate::devices::virtio::block::{self, Block};
@@ -99,12 +100,12 @@ pub struct Prepared {
 }
 
 /// Checks files, KVM, secret memory, limits and free memory, in this order.
-pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
+pub fn run(config: &VmConfig, mmds: &SharedMmds) -> Result<Prepared, Error> {
     let kernel = Kernel::open(&config.kernel)?;
     let initrd = config.initrd.as_deref().map(Initrd::open).transpose()?;
     loader::check_cmdline(&config.full_cmdline(), kernel.cmdline_limit())?;
     let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.memory)?;
-    let devices = open_devices(config)?;
+    let devices = open_devices(config, mmds)?;
     let output = open_output(config)?;
     let kvm = kvm::open()?;
     kvm::check(&kvm, config.cpus)?;
@@ -119,10 +120,14 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
 }
 
 /// Opens what the devices need of the host.
-fn open_devices(config: &VmConfig) -> Result<Opened, Error> {
+fn open_devices(config: &VmConfig, mmds: &SharedMmds) -> Result<Opened, Error> {
     let rng = config.entropy.as_ref().map(Rng::open).transpose().map_err(Error::Rng)?;
     let drives = config.drives.iter().map(|drive| Ok((drive.drive_id.clone(), Block::open(drive)?)));
-    let networks = config.networks.iter().map(|network| Ok((network.iface_id.clone(), Net::open(network)?)));
+    let networks = config.networks.iter().map(|network| {
+        let net = Net::open(network)?;
+        let net = if config.mmds.is_some() { net.with_mmds(mmds.clone())? } else { net };
+        Ok((network.iface_id.clone(), net))
+    });
     Ok(Opened {
         drives: drives.collect::<Result<_, block::Error>>()?,
         networks: networks.collect::<Result<_, net::Error>>()?,
@@ -161,6 +166,8 @@ fn check_series(features: u32, pool: Pool) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mmds::Mmds;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn check_series_names_what_is_missing() {
@@ -174,6 +181,9 @@ mod tests {
     #[test]
     fn run_kernel_is_looked_at_first() {
         let config = VmConfig::new("/nonexistent/bzImage".into());
-        assert!(matches!(run(&config), Err(Error::Loader(loader::Error::Read { .. }))));
+        assert!(matches!(
+            run(&config, &Arc::new(Mutex::new(Mmds::new(0)))),
+            Err(Error::Loader(loader::Error::Read { .. }))
+        ));
     }
 }

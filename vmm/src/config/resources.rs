@@ -6,6 +6,8 @@ use std::path::Path;
 
 use secretvmm_api::{BootSource, CpuTemplate, HugePages, MachineConfig, MemoryBackend, MemoryPool, VmConfigFile};
 
+use serde::de::DeserializeOwned;
+
 use super::{Error, VmConfig, round_memory};
 use crate::memory::{Huge, Pool, RamKind, SecretOptions};
 
@@ -26,11 +28,11 @@ pub fn machine_of(file: &VmConfigFile) -> MachineConfig {
     file.machine_config.clone().unwrap_or(DEFAULT_MACHINE)
 }
 
-/// Reads what `--config-file` names.
+/// Reads what `--config-file` or `--metadata` names.
 ///
 /// # Errors
 /// It cannot be read, is no valid JSON, or has a field that does not exist.
-pub fn read_file(path: &Path) -> Result<VmConfigFile, Error> {
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     serde_json::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })
 }
@@ -148,7 +150,7 @@ fn ram_kind(machine: &MachineConfig) -> Result<RamKind, Error> {
     }
 }
 
-/// Reads a configuration file, of which a sane one has a few hundred bytes.
+/// Reads a file, of which a sane one has a few hundred bytes.
 fn read(path: &Path) -> io::Result<String> {
     const LIMIT: u64 = 1 << 20;
     let mut text = String::new();
