@@ -10,6 +10,7 @@ mod image;
 mod kernel;
 mod linux;
 mod nested;
+mod python;
 mod setup;
 mod suites;
 mod support;

@@ -11,7 +11,7 @@ use crate::linux::source;
 use crate::support::process;
 
 /// What is needed, and what for.
-const PACKAGES: [&str; 22] = [
+const PACKAGES: [&str; 25] = [
     // The kernels: compiler and Kconfig, what kbuild calls, the source itself.
     "gcc",
     "libc6-dev",
@@ -37,6 +37,10 @@ const PACKAGES: [&str; 22] = [
     // A guest with Debian on its disk.
     "debootstrap",
     "e2fsprogs",
+    // Clients in Python, and the networks that they and the tests set up.
+    "python3-venv",
+    "python3-nftables",
+    "iproute2",
 ];
 
 /// Check for the Debian packages needed, and install those that are missing.
