@@ -6,9 +6,11 @@ mod ci;
 mod demo;
 mod guest;
 mod host;
+mod image;
 mod kernel;
 mod linux;
 mod nested;
+mod python;
 mod setup;
 mod suites;
 mod support;
@@ -40,6 +42,7 @@ enum Command {
     Setup(setup::Args),
     Kernel(kernel::Args),
     Guest(guest::Args),
+    Image(image::Args),
     Host(host::Args),
     Demo(demo::Args),
     Test(test::Args),
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Setup(args) => setup::run(&args).map(|()| 0),
         Command::Kernel(args) => kernel::run(&paths, &args),
         Command::Guest(args) => guest::run(&paths, &args).map(|()| 0),
+        Command::Image(args) => image::run(&paths, &args).map(|()| 0),
         Command::Host(args) => host::run(&paths, &args),
         Command::Demo(args) => demo::run(&paths, &args),
         Command::Test(args) => test::run(&paths, &args),

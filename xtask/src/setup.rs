@@ -11,7 +11,7 @@ use crate::linux::source;
 use crate::support::process;
 
 /// What is needed, and what for.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 25] = [
     // The kernels: compiler and Kconfig, what kbuild calls, the source itself.
     "gcc",
     "libc6-dev",
@@ -34,6 +34,13 @@ const PACKAGES: [&str; 20] = [
     "qemu-system-x86",
     "seabios",
     "busybox-static",
+    // A guest with Debian on its disk.
+    "debootstrap",
+    "e2fsprogs",
+    // Clients in Python, and the networks that they and the tests set up.
+    "python3-venv",
+    "python3-nftables",
+    "iproute2",
 ];
 
 /// Check for the Debian packages needed, and install those that are missing.
@@ -82,13 +89,7 @@ pub(crate) fn refresh_package_lists() -> Result<()> {
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {
-    let mut command = if geteuid().is_root() {
-        Command::new("env")
-    } else if sudo_works() {
-        let mut command = Command::new("sudo");
-        command.args(["-n", "env"]);
-        command
-    } else {
+    let Some(mut command) = as_root() else {
         bail!("Debian packages need root to install. Run this line, then try again:\n  {}", by_hand()?);
     };
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
@@ -96,6 +97,17 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     // apt's own progress goes to stderr: stdout carries results only.
     command.stdin(Stdio::null()).stdout(std::io::stderr());
     process::passed_through(&mut command).with_context(|| format!("Cannot run apt-get {}", arguments.join(" ")))
+}
+
+/// `env` as root, to which a program and its arguments are added: directly, or through sudo
+/// where it asks for no password.
+pub(crate) fn as_root() -> Option<Command> {
+    if geteuid().is_root() {
+        return Some(Command::new("env"));
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", "env"]);
+    sudo_works().then_some(command)
 }
 
 /// The line for somebody who may become root.

@@ -19,23 +19,28 @@ use crate::kernel::SourceArgs;
 use crate::linux::selftests;
 use crate::linux::stock::{self, Flavour};
 use crate::nested::Capture;
+use crate::python::{self, Packages};
 use crate::suites::{NestedSuite, is_nested};
-use crate::support::paths::Paths;
+use crate::support::cache;
+use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::duration;
-use crate::{guest, nested, setup};
+use crate::{guest, image, nested, setup};
+
+/// The suite of requests that a program makes up, and its folder below target/.
+const REQUESTS: &str = "requests";
 
 /// A suite with more tests than this is spread over several hosts.
 const TESTS_A_HOST: usize = 10;
 
-/// Run the unit tests, then the suites on the nested hosts.
+/// Run the unit tests, requests to the API that a program makes up, then the suites on the nested hosts.
 ///
 /// Prints a line for each suite in the end. A host kernel that reports an oops,
 /// a WARN, lockdep or KASAN fails its suite.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Run only tests whose name contains this. Nested ones begin with lab::,
-    /// pool::, disabled::, stock::, shipped:: or, with --full, debug::.
+    /// pool::, disabled::, stock::, shipped:: or, with --full, debug::; "requests" is the made-up requests.
     filter: Option<String>,
     /// Run the lab's tests on more hosts: a direct map of 2M and of 4K entries,
     /// two NUMA nodes, and a kernel with KASAN, lockdep and kmemleak. Hours.
@@ -49,8 +54,12 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     setup::run(&setup::Args {})?;
     let begun = Instant::now();
     let mut results = Vec::new();
-    if !args.filter.as_deref().is_some_and(is_nested) {
+    let filter = args.filter.as_deref();
+    if !filter.is_some_and(|filter| is_nested(filter) || filter == REQUESTS) {
         results.push(unit_tests(paths, args)?);
+    }
+    if filter.is_none_or(|filter| filter == REQUESTS) && results.iter().all(Suite::passed) {
+        results.push(requests(paths)?);
     }
     if results.iter().all(Suite::passed) {
         results.extend(nested_suites(paths, args)?);
@@ -129,6 +138,23 @@ fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
     Ok(Suite { name: "unit".into(), counts, trouble, time: begun.elapsed() })
 }
 
+/// Requests made from the API's description, to a VMM on this machine that has no VM yet.
+fn requests(paths: &Paths) -> Result<Suite> {
+    build_release(paths)?;
+    let python = python::ensure(paths, Packages::Schemathesis)?;
+    eprintln!("xtask: requests");
+    let begun = Instant::now();
+    let folder = paths.target.join(REQUESTS);
+    cache::remove(&folder)?;
+    create_dir(&folder)?;
+    let mut command = Command::new(python);
+    command.arg(paths.repo.join("tests/python/made_up.py")).current_dir(&folder);
+    command.arg(paths.target.join("release/secretvmm")).arg(paths.repo.join("resources/openapi.json"));
+    let passed = command.stdin(Stdio::null()).status().context("Cannot run python")?.success();
+    let counts = Counts { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
+    Ok(Suite { name: REQUESTS.into(), counts, trouble: None, time: begun.elapsed() })
+}
+
 fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
     let program = build_nested(paths)?;
     let names = list(&program)?;
@@ -169,13 +195,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Builds what the suites use: programs, their hosts' kernels and these kernels' selftests,
-/// the guest, guests that Debian made.
+/// the guest, guests that Debian made, a client.
 fn prepare(paths: &Paths, args: &Args, suites: &[&NestedSuite]) -> Result<()> {
     build_release(paths)?;
     suites.iter().try_for_each(|suite| host::ensure(paths, suite.host, &args.source))?;
     guest::ensure(paths, args.source.kernel_source.as_deref())?;
     selftests::ensure(paths, args.source.kernel_source.as_deref())?;
-    stock::ensure(paths, Flavour::Cloud).map(drop)
+    stock::ensure(paths, Flavour::Cloud)?;
+    image::ensure(paths)?;
+    python::ensure(paths, Packages::Firecracker).map(drop)
 }
 
 /// Builds the program that holds the suites, without running it.

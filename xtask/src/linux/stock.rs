@@ -16,8 +16,20 @@ use crate::support::progress::Progress;
 
 /// Modules the nested host loads at start, with what they depend on. Those
 /// after the overlay may fail: KVM fits one maker's CPU only.
-const MODULES: [&str; 7] = ["9pnet_virtio", "9p", "overlay", "virtio-rng", "tun", "kvm-amd", "kvm-intel"];
-const OPTIONAL_FROM: usize = 3;
+const HOST_MODULES: Modules =
+    Modules { names: &["9pnet_virtio", "9p", "overlay", "virtio-rng", "tun", "kvm-amd", "kvm-intel"], needed: 3 };
+
+/// Modules with which a guest finds its devices and reads its power button.
+const GUEST_MODULES: Modules = Modules {
+    names: &["virtio_mmio", "virtio_blk", "virtio_net", "vmw_vsock_virtio_transport", "virtio-rng", "button", "evdev"],
+    needed: 7,
+};
+
+/// Modules to load at start; those after the first `needed` may fail.
+struct Modules {
+    names: &'static [&'static str],
+    needed: usize,
+}
 
 /// The list of modules beside them; a line that starts with `?` may fail.
 pub(crate) const ORDER: &str = "modules/order";
@@ -27,7 +39,7 @@ pub(crate) const ORDER: &str = "modules/order";
 pub(crate) enum Flavour {
     /// Everything; with the modules of a nested host (`modules/`).
     Full,
-    /// For virtual machines; the image alone.
+    /// For virtual machines; with the modules of a guest.
     Cloud,
 }
 
@@ -46,14 +58,22 @@ impl Flavour {
             Self::Cloud => "stock-cloud",
         }
     }
+
+    fn modules(self) -> &'static Modules {
+        match self {
+            Self::Full => &HOST_MODULES,
+            Self::Cloud => &GUEST_MODULES,
+        }
+    }
 }
 
 /// Fetches the kernel unless the cache has it; gives the folder with `vmlinuz`,
-/// `config`, `package` (its name) and, for the full one, `modules/`.
+/// `config`, `package` (its name) and `modules/`.
 pub(crate) fn ensure(paths: &Paths, flavour: Flavour) -> Result<PathBuf> {
     let entry = paths.cache.join(flavour.artifact());
-    let _lock = cache::lock_unless(&paths.cache, "stock", || entry.is_dir())?;
-    if !entry.is_dir() {
+    let complete = || entry.join(ORDER).is_file();
+    let _lock = cache::lock_unless(&paths.cache, "stock", complete)?;
+    if !complete() {
         let mut progress = Progress::start(format!("fetch {}", flavour.meta_package()));
         let result = fetch(flavour, &entry, &mut progress);
         progress.finish("");
@@ -84,10 +104,8 @@ fn fetch(flavour: Flavour, entry: &Path, progress: &mut Progress) -> Result<()> 
         fs::copy(&from, draft.path().join(name)).with_context(|| format!("Cannot copy {}", from.display()))?;
     }
     fs::write(draft.path().join("package"), &package).context("Cannot note the package's name")?;
-    if flavour == Flavour::Full {
-        progress.update("finding modules");
-        collect_modules(unpacked.path(), draft.path())?;
-    }
+    progress.update("finding modules");
+    collect_modules(flavour.modules(), unpacked.path(), draft.path())?;
     draft.publish()
 }
 
@@ -110,8 +128,8 @@ fn find(dir: &Path, accepts: impl Fn(&str) -> bool) -> Result<PathBuf> {
         .with_context(|| format!("The package has an unexpected layout below {}", dir.display()))
 }
 
-/// Decompresses the modules a nested host needs, numbered in load order.
-fn collect_modules(unpacked: &Path, draft: &Path) -> Result<()> {
+/// Decompresses the modules, numbered in load order.
+fn collect_modules(modules: &Modules, unpacked: &Path, draft: &Path) -> Result<()> {
     let all = unpacked.join("lib/modules");
     let version = find(&all, |_| true)?;
     let name = version.file_name().unwrap_or_default();
@@ -122,7 +140,7 @@ fn collect_modules(unpacked: &Path, draft: &Path) -> Result<()> {
     let dir = draft.join("modules");
     crate::support::paths::create_dir(&dir)?;
     let mut order = String::new();
-    for (number, (file, optional)) in load_order(&text, &MODULES, OPTIONAL_FROM)?.into_iter().enumerate() {
+    for (number, (file, optional)) in load_order(&text, modules.names, modules.needed)?.into_iter().enumerate() {
         let name = format!("{number:02}-{}.ko", module_name(&file));
         decompress(&version.join(&file), &dir.join(&name))?;
         order.push_str(&format!("{}{name}\n", if optional { "?" } else { "" }));

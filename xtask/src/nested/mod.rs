@@ -12,7 +12,6 @@
 
 pub(crate) mod channel;
 mod cpu;
-mod initramfs;
 pub(crate) mod inside;
 pub(crate) mod log;
 mod pty;

@@ -19,8 +19,9 @@ use nix::sys::signal::Signal;
 use super::channel::{CHUNK, Frame, Start};
 use super::cpu::{self, Cpu};
 use super::terminal::{Raw, Signals};
-use super::{Capture, Failure, Outcome, Spec, initramfs, log, pty, qemu};
+use super::{Capture, Failure, Outcome, Spec, log, pty, qemu};
 use crate::support::cache;
+use crate::support::initramfs::Initramfs;
 use crate::support::orphan::end_with_parent;
 use crate::support::paths::Paths;
 use crate::support::process;
@@ -51,7 +52,14 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<Outcome> {
         eprintln!("xtask: host kernel log: {}", log.display());
     }
     let scratch = Scratch(log.with_extension("cpio"));
-    initramfs::write(&scratch.0, &paths.xtask, spec.modules.as_deref())?;
+    Initramfs {
+        init: include_str!("init.sh"),
+        folders: &["lower", "newroot", "sys", "upper"],
+        // The path of this program, which /init becomes in the end.
+        files: &[("xtask", paths.xtask.as_os_str().as_bytes())],
+        modules: spec.modules.as_deref(),
+    }
+    .write(&scratch.0)?;
 
     let (ours, theirs) = UnixStream::pair().context("Cannot create a socket pair")?;
     let cpu = cpu::claim(&paths.cache)?;

@@ -1,6 +1,7 @@
-//! What every command needs: paths, the cache, child processes, progress.
+//! What every command needs: paths, the cache, child processes, progress, initramfs.
 
 pub(crate) mod cache;
+pub(crate) mod initramfs;
 pub(crate) mod key;
 pub(crate) mod orphan;
 pub(crate) mod paths;
