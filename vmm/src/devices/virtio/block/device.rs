@@ -14,10 +14,9 @@ use virtio_bindings::virtio_blk::{
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
 use super::disk::Disk;
-use super::metrics::{add, count};
 use super::request::{self, Invalid, Request};
 use super::transfer::Short;
-use super::{BlockMetrics, Error};
+use super::{Error, Metrics};
 use crate::devices::virtio::{Chain, ConfigChange, DeviceError, Flow, RateLimiter, Rings, Turn, VirtioDevice};
 use crate::memory::GuestMemory;
 
@@ -37,7 +36,7 @@ pub struct Block {
     config: [u8; 16],
     limiter: RateLimiter,
     pub(super) turn: Duration,
-    metrics: Arc<BlockMetrics>,
+    metrics: Arc<Metrics>,
     /// A failure of this file was reported; the guest cannot fill the log with them.
     complained: bool,
 }
@@ -96,20 +95,20 @@ impl Block {
             Ok(None) => ConfigChange::No,
             Ok(Some(())) => ConfigChange::Yes,
             Err(err) => {
-                count(&self.metrics.update_fails);
+                self.metrics.update_fails.inc();
                 return (Err(err), ConfigChange::No);
             }
         };
         if let Some(limits) = &update.rate_limiter {
             self.limiter.update(limits);
         }
-        count(&self.metrics.update_count);
+        self.metrics.update_count.inc();
         (Ok(()), changed)
     }
 
     /// What the device counts.
-    pub fn metrics(&self) -> &Arc<BlockMetrics> {
-        &self.metrics
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     fn change_file(&mut self, path: &Path) -> Result<(), Error> {
@@ -131,7 +130,7 @@ impl Block {
             Ok(self.request(chain, memory))
         });
         if result.is_err() {
-            count(&self.metrics.event_fails);
+            self.metrics.event_fails.inc();
         }
         result
     }
@@ -148,14 +147,14 @@ impl Block {
             _ => 0,
         };
         if !self.limiter.consume(bytes) {
-            count(&self.metrics.rate_limiter_throttled_events);
+            self.metrics.rate_limiter_throttled_events.inc();
             return Flow::Stop;
         }
         Flow::Done(self.answer(&request, bytes))
     }
 
     fn refuse(&self, invalid: Invalid) -> u32 {
-        count(&self.metrics.invalid_reqs_count);
+        self.metrics.invalid_reqs_count.inc();
         if let Invalid::Told(status) = invalid {
             status.set(VIRTIO_BLK_S_IOERR as u8);
         }
@@ -173,7 +172,7 @@ impl Block {
                 (VIRTIO_BLK_S_IOERR, if request.kind == VIRTIO_BLK_T_IN { short.done } else { 0 })
             }
             Err(failure) => {
-                count(&self.metrics.invalid_reqs_count);
+                self.metrics.invalid_reqs_count.inc();
                 let unsupported = matches!(failure, Failure::Unsupported);
                 (if unsupported { VIRTIO_BLK_S_UNSUPP } else { VIRTIO_BLK_S_IOERR }, 0)
             }
@@ -191,7 +190,7 @@ impl Block {
             VIRTIO_BLK_T_OUT => self.write(request, bytes).map(|()| 0),
             VIRTIO_BLK_T_FLUSH if self.cache == CacheType::Writeback => {
                 self.disk.flush()?;
-                count(&self.metrics.flush_count);
+                self.metrics.flush_count.inc();
                 Ok(0)
             }
             VIRTIO_BLK_T_GET_ID => {
@@ -205,9 +204,9 @@ impl Block {
     fn read(&self, request: &Request, bytes: u64) -> Result<u64, Failure> {
         let offset = self.disk.offset(request.sector, bytes).filter(|_| request.readable.is_empty());
         let result = self.disk.read(offset.ok_or(Failure::Invalid)?, &request.writable);
-        add(&self.metrics.read_bytes, done(&result));
+        self.metrics.read_bytes.add(done(&result));
         let read = result.map_err(Failure::Host)?;
-        count(&self.metrics.read_count);
+        self.metrics.read_count.inc();
         Ok(read)
     }
 
@@ -215,17 +214,17 @@ impl Block {
         let allowed = !self.disk.read_only && request.writable.is_empty();
         let offset = self.disk.offset(request.sector, bytes).filter(|_| allowed);
         let result = self.disk.write(offset.ok_or(Failure::Invalid)?, &request.readable);
-        add(&self.metrics.write_bytes, done(&result));
+        self.metrics.write_bytes.add(done(&result));
         result.map_err(Failure::Host)?;
         if self.write_through {
             self.disk.flush()?;
         }
-        count(&self.metrics.write_count);
+        self.metrics.write_count.inc();
         Ok(())
     }
 
     fn complain(&mut self, err: &io::Error) {
-        count(&self.metrics.execute_fails);
+        self.metrics.execute_fails.inc();
         if !self.complained {
             self.complained = true;
             log::warn!("Drive {}: the guest gets an I/O error, and further ones without a word here: {err}", self.id);
@@ -249,11 +248,11 @@ impl VirtioDevice for Block {
 
     fn activate(&mut self, features: u64, rings: &mut Rings) -> Result<(), DeviceError> {
         self.write_through = self.cache == CacheType::Writeback && features & 1 << VIRTIO_BLK_F_FLUSH == 0;
-        self.serve(rings).inspect_err(|_| count(&self.metrics.activate_fails))
+        self.serve(rings).inspect_err(|_| self.metrics.activate_fails.inc())
     }
 
     fn notify(&mut self, _index: usize, rings: &mut Rings) -> Result<(), DeviceError> {
-        count(&self.metrics.queue_event_count);
+        self.metrics.queue_event_count.inc();
         self.serve(rings)
     }
 
@@ -262,7 +261,7 @@ impl VirtioDevice for Block {
     }
 
     fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
-        count(&self.metrics.rate_limiter_event_count);
+        self.metrics.rate_limiter_event_count.inc();
         self.serve(rings)
     }
 

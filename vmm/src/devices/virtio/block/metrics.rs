@@ -1,12 +1,12 @@
 //! What a drive counts, under Firecracker's names.
 
-use crate::metrics::Counter;
 use serde::Serialize;
 
-/// Totals since the device was opened. Read at any time, by any thread.
+use crate::metrics::Counter;
+
+/// Counters of one device.
 #[derive(Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct BlockMetrics {
+pub struct Metrics {
     /// Times that the device could not be activated.
     pub activate_fails: Counter,
     /// Broken rings.
@@ -36,14 +36,4 @@ pub struct BlockMetrics {
     pub read_count: Counter,
     /// Writes that were done.
     pub write_count: Counter,
-}
-
-/// Counts one.
-pub(super) fn count(counter: &Counter) {
-    add(counter, 1);
-}
-
-/// Counts `amount`.
-pub(super) fn add(counter: &Counter, amount: u64) {
-    counter.add(amount);
 }

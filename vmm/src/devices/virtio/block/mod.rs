@@ -22,4 +22,4 @@ mod transfer;
 
 pub use device::Block;
 pub use error::Error;
-pub use metrics::BlockMetrics;
+pub use metrics::Metrics;
