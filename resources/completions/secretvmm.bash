@@ -23,7 +23,7 @@ _secretvmm() {
 
     case "${cmd}" in
         secretvmm)
-            opts="-h -V --kernel --initrd --cmdline --mem --cpus --memory --disk --net --vsock --rng --api-sock --config-file --no-api --id --metadata --http-api-max-payload-size --mmds-size-limit --level --log-level --log-path --show-level --show-log-origin --module --metrics-path --boot-timer --no-seccomp --shutdown-timeout --start-time-us --start-time-cpu-us --parent-cpu-time-us --help --version"
+            opts="-h -V --kernel --initrd --cmdline --mem --cpus --memory --disk --net --vsock --rng --api-sock --config-file --no-api --id --metadata --http-api-max-payload-size --mmds-size-limit --level --log-level --log-path --show-level --show-log-origin --module --metrics-path --boot-timer --no-seccomp --seccomp-filter --shutdown-timeout --start-time-us --start-time-cpu-us --parent-cpu-time-us --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -106,6 +106,10 @@ _secretvmm() {
                     return 0
                     ;;
                 --metrics-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seccomp-filter)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

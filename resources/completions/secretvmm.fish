@@ -17,6 +17,7 @@ complete -c secretvmm -l log-level -l level -d 'How much to log: off, error, war
 complete -c secretvmm -l log-path -d 'Log to this file or named pipe instead of standard error' -r -F
 complete -c secretvmm -l module -d 'Log only what comes from this module' -r
 complete -c secretvmm -l metrics-path -d 'Write metrics to this file or named pipe, as lines of JSON' -r -F
+complete -c secretvmm -l seccomp-filter -d 'Firecracker\'s filters of its own system calls: refused, they would not fit this program' -r
 complete -c secretvmm -l shutdown-timeout -d 'How long a guest that is asked to shut down may take; SIGTERM then asks for it, instead of ending the VM at once' -r
 complete -c secretvmm -l start-time-us -d 'When this process was started, in microseconds; taken from jailers and not used' -r
 complete -c secretvmm -l start-time-cpu-us -d 'As above, of the CPU clock' -r

@@ -172,6 +172,9 @@ struct General {
     /// Run without system call filters; there are none yet
     #[arg(long)]
     no_seccomp: bool,
+    /// Firecracker's filters of its own system calls: refused, they would not fit this program
+    #[arg(long, value_name = "PATH", value_parser = no_filter)]
+    seccomp_filter: Option<String>,
     /// How long a guest that is asked to shut down may take; SIGTERM then asks for it, instead of ending the VM at once
     #[arg(long, value_name = "SECONDS")]
     shutdown_timeout: Option<u32>,
@@ -236,6 +239,10 @@ fn choice<T: ValueEnum>(value: &str, help: &str) -> Result<T, String> {
 
 fn parse_level(text: &str) -> Result<LevelFilter, &'static str> {
     text.parse().map_err(|_| "give off, error, warn, info, debug or trace")
+}
+
+fn no_filter(_: &str) -> Result<String, &'static str> {
+    Err("a filter made for Firecracker does not fit; leave it out")
 }
 
 fn parse_id(text: &str) -> Result<String, &'static str> {
@@ -424,6 +431,7 @@ mod tests {
             "secretvmm --api-sock /s --mem 1G",
             "secretvmm --api-sock /s --no-api",
             "secretvmm --kernel k --id a/b",
+            "secretvmm --kernel k --seccomp-filter f",
             "secretvmm --kernel k --disk ,ro",
             "secretvmm --kernel k --disk d,rw",
             "secretvmm --kernel k --net mac=06:00:ac:10:00:02",

@@ -3,11 +3,11 @@
 //! The way of a VM, top to bottom:
 //!
 //! ```text
-//! cli or file → VmConfig → preflight → builder → Vmm → event_loop → exit code
+//! cli, file or request → VmConfig → Controller → preflight → builder → Vmm → event_loop → exit code
 //! ```
 //!
 //! One thread a vCPU runs the guest and handles its own exits (vCPU → bus → device); the main
-//! thread waits for terminal, signals and the VM's end. [`control::Control`] is all they share.
+//! thread waits for requests, terminal, signals, devices and the VM's end.
 
 pub mod arch;
 pub mod builder;
@@ -20,6 +20,7 @@ pub mod devices;
 pub mod event_loop;
 pub mod exit;
 pub mod kvm;
+pub mod limits;
 pub mod loader;
 pub mod logger;
 pub mod memory;

@@ -8,7 +8,7 @@ use secretvmm::cli::{Cli, Request};
 use secretvmm::control::Outcome;
 use secretvmm::controller::Controller;
 use secretvmm::requests::Requests;
-use secretvmm::{event_loop, exit, logger, signals};
+use secretvmm::{event_loop, exit, limits, logger, signals};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,6 +46,9 @@ fn serve(request: Request) -> u8 {
 /// Logs, metrics and the API's thread, all there before any VM.
 fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn Error>> {
     signals::install_last_resort()?;
+    if let Err(err) = limits::raise_descriptors() {
+        log::info!("The number of descriptors stays limited: {err}");
+    }
     let mut controller = Controller::new(request.options.clone())?;
     controller.put_logger(request.logger.clone())?;
     if let Some(metadata) = &request.metadata {
