@@ -24,6 +24,7 @@ pub mod loader;
 pub mod logger;
 pub mod memory;
 pub mod metrics;
+pub mod mmds;
 pub mod preflight;
 pub mod requests;
 pub mod signals;

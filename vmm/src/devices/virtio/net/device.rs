@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use secretvmm_api::{MacAddr, NetworkInterface, NetworkInterfaceUpdate};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
@@ -14,9 +14,11 @@ use virtio_bindings::virtio_net::{
 
 use super::HEADER_SIZE;
 use super::buffers::{Buffers, Need};
+use super::detour::Detour;
 use super::metrics::{Metrics, add, count};
 use super::tap::{Error, Pieces, Tap};
 use crate::devices::virtio::{Chain, DeviceError, Flow, RateLimiter, Rings, VirtioDevice};
+use crate::mmds::Mmds;
 
 /// The queues (5.1.2).
 const RX: usize = 0;
@@ -42,9 +44,10 @@ const OFFLOADS: u64 = 1 << VIRTIO_NET_F_CSUM
 const GUEST_GSO: u64 = 1 << VIRTIO_NET_F_GUEST_TSO4 | 1 << VIRTIO_NET_F_GUEST_TSO6 | 1 << VIRTIO_NET_F_GUEST_UFO;
 
 /// A network interface of the guest.
-#[derive(Debug)]
 pub struct Net {
+    id: String,
     tap: Tap,
+    detour: Option<Detour>,
     guest_mac: Option<MacAddr>,
     mtu: Option<u16>,
     config: [u8; 12],
@@ -76,17 +79,29 @@ impl Net {
         Self::with_tap(interface, Tap::open(&interface.host_dev_name)?)
     }
 
+    /// Gives frames to the metadata service a way past the TAP, if the service is configured for this
+    /// interface by the time the driver starts.
+    ///
+    /// # Errors
+    /// The host gives no timer.
+    pub fn with_mmds(mut self, mmds: Arc<Mutex<Mmds>>) -> Result<Self, Error> {
+        let detour = Detour::new(&self.id, mmds);
+        self.detour = Some(detour.map_err(|source| Error::Descriptor { id: self.id.clone(), source })?);
+        Ok(self)
+    }
+
     fn with_tap(interface: &NetworkInterface, tap: Tap) -> Result<Self, Error> {
-        let limiter = |limits: &Option<_>| {
-            RateLimiter::new(limits.as_ref())
-                .map_err(|source| Error::Descriptor { id: interface.iface_id.clone(), source })
-        };
+        let id = &interface.iface_id;
+        let descriptor = |source| Error::Descriptor { id: id.clone(), source };
+        let limiter = |limits: &Option<_>| RateLimiter::new(limits.as_ref()).map_err(descriptor);
         let mut config = [0; 12];
         // struct virtio_net_config (5.1.4): mac, status, max_virtqueue_pairs, mtu.
         config[..6].copy_from_slice(&interface.guest_mac.unwrap_or(MacAddr([0; 6])).0);
         config[10..].copy_from_slice(&interface.mtu.unwrap_or(0).to_le_bytes());
         Ok(Self {
             tap,
+            detour: None,
+            id: id.clone(),
             guest_mac: interface.guest_mac,
             mtu: interface.mtu,
             config,
@@ -113,6 +128,20 @@ impl Net {
     /// What it counts.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
+    }
+
+    /// Moves frames both ways.
+    fn move_frames(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
+        self.transmit(rings)?;
+        self.receive(rings)?;
+        self.arm();
+        Ok(())
+    }
+
+    fn arm(&mut self) {
+        if let Some(detour) = &mut self.detour {
+            detour.arm();
+        }
     }
 
     /// Moves frames from the TAP to the guest, as long as there are any and buffers for them.
@@ -155,6 +184,9 @@ impl Net {
             return Ok(Next::Nothing);
         }
         self.buffers.pieces(self.need, pieces);
+        if let Some(detour) = self.detour.as_mut().filter(|detour| detour.has_frame()) {
+            return Ok(detour.deliver(pieces).map_or(Next::Lost, Next::Frame));
+        }
         match self.tap.read(pieces) {
             Ok(Some(len)) if len > HEADER_SIZE => {
                 count(&metrics.rx_count);
@@ -195,6 +227,9 @@ impl Net {
         let metrics = &self.metrics;
         if !readable(chain, pieces) || pieces.len() < HEADER_SIZE + ETHERNET_HEADER {
             count(&metrics.tx_malformed_frames);
+            return Flow::Done(0);
+        }
+        if self.detour.as_mut().is_some_and(|detour| detour.take(pieces)) {
             return Flow::Done(0);
         }
         let bytes = pieces.len() - HEADER_SIZE;
@@ -286,8 +321,10 @@ impl VirtioDevice for Net {
             // The frames are then finished by the host: slower, and right.
             log::warn!("A TAP does without offloads: {err}");
         }
-        self.transmit(rings)?;
-        self.receive(rings)
+        if let Some(detour) = &mut self.detour {
+            detour.activate();
+        }
+        self.move_frames(rings)
     }
 
     fn notify(&mut self, index: usize, rings: &mut Rings) -> Result<(), DeviceError> {
@@ -298,25 +335,36 @@ impl VirtioDevice for Net {
             }
             TX => {
                 count(&self.metrics.tx_queue_event_count);
-                self.transmit(rings)
+                self.transmit(rings)?;
+                if self.detour.as_ref().is_some_and(Detour::has_frame) {
+                    self.receive(rings)?;
+                }
+                self.arm();
+                Ok(())
             }
             _ => Ok(()),
         }
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
-        vec![self.tap.as_raw_fd(), self.rx_limiter.descriptor(), self.tx_limiter.descriptor()]
+        let own = [self.tap.as_raw_fd(), self.rx_limiter.descriptor(), self.tx_limiter.descriptor()];
+        own.into_iter().chain(self.detour.as_ref().map(Detour::descriptor)).collect()
     }
 
     fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
         count(&self.metrics.rx_tap_event_count);
-        self.transmit(rings)?;
-        self.receive(rings)
+        if let Some(detour) = &mut self.detour {
+            detour.poll();
+        }
+        self.move_frames(rings)
     }
 
     fn reset(&mut self) {
         self.buffers.clear();
         self.held_back = None;
+        if let Some(detour) = &mut self.detour {
+            detour.reset();
+        }
     }
 }
 

@@ -5,9 +5,11 @@
 //! ```text
 //! guest ── transmit queue ──> chain ──── writev ───> TAP
 //! guest <── receive queue ── buffers <── readv ───── TAP
+//!               frames to and from the metadata service take a detour
 //! ```
 
 mod buffers;
+mod detour;
 mod device;
 mod metrics;
 mod tap;

@@ -272,6 +272,57 @@ fn ring_that_makes_no_sense_asks_for_a_reset() {
     }
 }
 
+/// An ARP request: who has `address`?
+fn arp(address: [u8; 4]) -> Vec<u8> {
+    let mut frame = vec![0; HEADER_SIZE];
+    frame.extend([0xff; 6]);
+    frame.extend(MAC.0);
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(MAC.0);
+    frame.extend([172, 16, 0, 2, 0, 0, 0, 0, 0, 0]);
+    frame.extend(address);
+    frame
+}
+
+#[test]
+fn frames_to_the_metadata_service_take_the_detour_if_it_is_for_this_interface() {
+    for (listed, detour) in [("eth0", true), ("eth1", false)] {
+        let mut mmds = Mmds::new(1000);
+        let network_interfaces = vec![listed.to_owned()];
+        let config = secretvmm_api::MmdsConfig {
+            version: secretvmm_api::MmdsVersion::V2,
+            network_interfaces,
+            ipv4_address: None,
+            imds_compat: false,
+        };
+        mmds.configure(&config).unwrap();
+        let (net, peer) = net(&interface());
+        let net = net.with_mmds(Arc::new(Mutex::new(mmds))).unwrap();
+        let driver = Driver::active(net, 0);
+        driver.put(BUFFERS, &arp([169, 254, 169, 254]));
+        driver.put(BUFFERS + 0x1000, &arp([172, 16, 0, 1]));
+        driver.send(TX, 0, &[(BUFFERS, 54, false)]);
+        driver.send(TX, 1, &[(BUFFERS + 0x1000, 54, false)]);
+        assert_eq!(driver.used(TX).len(), 2);
+        if !detour {
+            assert!(received(&peer).is_some());
+        }
+        assert_eq!(received(&peer).unwrap(), arp([172, 16, 0, 1]));
+        assert!(received(&peer).is_none());
+
+        driver.put(BUFFERS + 0x2000, &[0xee; 100]);
+        driver.send(RX, 0, &[(BUFFERS + 0x2000, 2000, true)]);
+        if detour {
+            assert_eq!(driver.used(RX), [(0, 54)]);
+            let frame = driver.bytes(BUFFERS + 0x2000, 54);
+            assert_eq!(frame[..HEADER_SIZE], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+            assert_eq!(frame[HEADER_SIZE..HEADER_SIZE + 14], [6, 0, 0xac, 0x10, 0, 2, 6, 1, 0x23, 0x45, 0x67, 1, 8, 6]);
+        } else {
+            assert_eq!(driver.used(RX), []);
+        }
+    }
+}
+
 fn ops(size: u64) -> Option<Limits> {
     let bucket = TokenBucket { size, one_time_burst: None, refill_time: 1_000_000_000 };
     Some(Limits { bandwidth: None, ops: Some(bucket) })
