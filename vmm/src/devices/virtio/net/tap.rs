@@ -240,7 +240,7 @@ impl<'m> Pieces<'m> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::memory::{GuestRam, RamKind};
 
@@ -254,7 +254,7 @@ mod tests {
 
     /// Runs `test` in a network namespace of its own, as a thread that ends with it; false if this
     /// machine does not allow that.
-    fn in_namespace(test: impl FnOnce() + Send + 'static) -> bool {
+    pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) -> bool {
         let thread = std::thread::spawn(|| {
             // SAFETY: only this thread moves, and it opens nothing before that knows the old namespace.
             let alone =

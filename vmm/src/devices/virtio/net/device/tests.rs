@@ -323,6 +323,37 @@ fn frames_to_the_metadata_service_take_the_detour_if_it_is_for_this_interface() 
     }
 }
 
+#[test]
+fn real_tap_takes_and_gives_frames() {
+    let done = crate::devices::virtio::net::tap::tests::in_namespace(|| {
+        let run = |command: &str| {
+            let status = std::process::Command::new("sh").args(["-c", command]).status().unwrap();
+            assert!(status.success(), "{command}");
+        };
+        let driver = Driver::active(Net::open(&interface()).unwrap(), MERGE | OFFLOADS);
+        run("ip addr add 172.16.0.1/24 dev tap0 && ip link set tap0 up");
+        for head in 0..16 {
+            driver.send(RX, head, &[(BUFFERS + u64::from(head) * 0x2000, 0x2000, true)]);
+        }
+        driver.put(BUFFERS + 0x10_0000, &arp([172, 16, 0, 1]));
+        driver.send(TX, 0, &[(BUFFERS + 0x10_0000, 54, false)]);
+        assert_eq!(counted(&driver, |m| &m.tx_packets_count), 1);
+        let answered = |_| {
+            driver.transport.host_event();
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            // The host may have said something on its own as well.
+            driver.used(RX).iter().any(|(head, _)| {
+                let frame = driver.bytes(BUFFERS + u64::from(*head) * 0x2000, 54);
+                frame[12..18] == MAC.0 && frame[24..26] == [8, 6] && frame[32..34] == [0, 2]
+            })
+        };
+        assert!((0..500).any(answered), "no ARP reply");
+    });
+    if !done {
+        eprintln!("SKIPPED: no right to a network namespace and a TAP");
+    }
+}
+
 fn ops(size: u64) -> Option<Limits> {
     let bucket = TokenBucket { size, one_time_burst: None, refill_time: 1_000_000_000 };
     Some(Limits { bandwidth: None, ops: Some(bucket) })
