@@ -57,6 +57,27 @@ mod tests {
     }
 
     #[test]
+    fn config_file_that_names_everything_is_read() {
+        let text = r#"{
+            "boot-source": {"kernel_image_path": "/k", "boot_args": "quiet", "initrd_path": null},
+            "machine-config": {"vcpu_count": 2, "mem_size_mib": 1024, "smt": false, "track_dirty_pages": false,
+                               "huge_pages": "None"},
+            "cpu-config": null,
+            "drives": [{"drive_id": "root-fs", "partuuid": null, "is_root_device": true, "cache_type": "Unsafe",
+                        "is_read_only": false, "path_on_host": "/d", "io_engine": "Sync", "rate_limiter": null,
+                        "socket": null}],
+            "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "tap0"}],
+            "vsock": {"guest_cid": 3, "uds_path": "/v"},
+            "entropy": {}, "serial": {}, "logger": {"level": "Info"}, "metrics": {"metrics_path": "/m"},
+            "mmds-config": {"network_interfaces": ["eth0"]},
+            "balloon": null, "pmem": [], "memory-hotplug": null
+        }"#;
+        let file: VmConfigFile = serde_json::from_str(text).unwrap();
+        assert_eq!((file.drives.len(), file.network_interfaces.len()), (1, 1));
+        assert!(file.vsock.is_some() && file.mmds_config.is_some() && file.balloon.is_none());
+    }
+
+    #[test]
     fn config_file_survives_a_round_trip() {
         let text = r#"{"boot-source": {"kernel_image_path": "/k"},
                        "drives": [{"drive_id": "a", "is_root_device": true, "path_on_host": "/d"}]}"#;
