@@ -86,6 +86,15 @@ impl Control {
         self.changed.notify_all();
     }
 
+    /// Takes [`Command::Stop`] back, once no thread obeys it any more, for another VM. Not after
+    /// [`Self::finish`].
+    pub fn rearm(&self) {
+        let inner = self.lock();
+        if inner.outcome.is_none() {
+            self.command.store(Command::Pause as u8, Ordering::SeqCst);
+        }
+    }
+
     /// Ends the VM: the first outcome counts, the main thread wakes, and the calling vCPU thread
     /// will not enter the guest again.
     pub fn finish(&self, outcome: Outcome) {

@@ -132,7 +132,11 @@ impl Controller {
         let mut vmm = builder::build(&config, prepared, self.control.clone())?;
         signals::hold_back();
         let raw = RawMode::enter().map_err(StartError::Terminal)?;
-        vmm.start()?;
+        if let Err(err) = vmm.start() {
+            drop(vmm);
+            self.control.rearm();
+            return Err(err.into());
+        }
         METRICS.latencies_us.start_vm.set(begun.elapsed());
         let VmConfigFile { logger, metrics, .. } = std::mem::take(&mut self.resources);
         self.resources = VmConfigFile { logger, metrics, ..config.to_resources() };

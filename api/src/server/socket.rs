@@ -16,21 +16,24 @@ const PATH_MAX: usize = 107;
 /// waiting, when there are more.
 const BACKLOG: i32 = 4096;
 
-/// Why there is no API socket.
+/// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
     /// More than an address can hold.
-    #[error("The API socket's path has {0} bytes, {PATH_MAX} are possible; choose a shorter one, or a relative one")]
+    #[error("The socket's path has {0} bytes, {PATH_MAX} are possible; choose a shorter one, or a relative one")]
     TooLong(usize),
+    /// No path, or one with a NUL, which would mean a socket without a file that every user can reach.
+    #[error("The socket's path is empty or contains a NUL")]
+    Invalid,
     /// There is a file, but no socket.
-    #[error("{} exists and is no socket; remove it or choose another path for the API socket", .0.display())]
+    #[error("{} exists and is no socket; remove it or choose another path for the socket", .0.display())]
     NotASocket(PathBuf),
     /// Another process listens there.
-    #[error("{} is in use by another process; stop that or choose another path for the API socket", .0.display())]
+    #[error("{} is in use by another process; stop that or choose another path for the socket", .0.display())]
     InUse(PathBuf),
     /// Everything else that the kernel refuses.
-    #[error("The API socket {} cannot be made", path.display())]
+    #[error("The socket {} cannot be made", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
@@ -67,7 +70,7 @@ impl Drop for SocketFile {
         if fs::symlink_metadata(&self.path).is_ok_and(|metadata| inode(&metadata) == self.inode)
             && let Err(err) = fs::remove_file(&self.path)
         {
-            log::warn!("The API socket {} cannot be removed: {err}", self.path.display());
+            log::warn!("The socket {} cannot be removed: {err}", self.path.display());
         }
     }
 }
@@ -76,9 +79,10 @@ impl Drop for SocketFile {
 /// nobody listens any more is replaced.
 pub fn bind(path: impl AsRef<Path>) -> Result<BoundSocket, BindError> {
     let path = path.as_ref();
-    let length = path.as_os_str().as_bytes().len();
-    if length > PATH_MAX {
-        return Err(BindError::TooLong(length));
+    match path.as_os_str().as_bytes() {
+        bytes if bytes.is_empty() || bytes.contains(&0) => return Err(BindError::Invalid),
+        bytes if bytes.len() > PATH_MAX => return Err(BindError::TooLong(bytes.len())),
+        _ => {}
     }
     make_room(path)?;
     let io_error = |source: io::Error| match source.kind() {
@@ -158,6 +162,13 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn bind_without_a_path_or_in_the_abstract_namespace_is_refused() {
+        for path in ["", "\0abstract", "a\0b"] {
+            assert!(matches!(bind(path), Err(BindError::Invalid)), "{path:?}");
+        }
     }
 
     #[test]

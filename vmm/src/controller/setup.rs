@@ -7,6 +7,7 @@ use secretvmm_api::{Action, Drive, Fault, NetworkInterface, Reply, VmConfigFile}
 use crate::config::{VmConfig, machine_of};
 use crate::devices::virtio::block::Block;
 use crate::devices::virtio::net::Net;
+use crate::devices::virtio::vsock::Vsock;
 use crate::loader::{self, Initrd, Kernel};
 
 /// Puts a resource, unless it could never be started.
@@ -33,7 +34,10 @@ pub(super) fn handle(resources: &mut VmConfigFile, action: Action) -> Result<Rep
             Net::open(&network).map_err(|err| Fault::from_error(&err))?;
             put(&mut next.network_interfaces, network, |network: &NetworkInterface| &network.iface_id);
         }
-        Action::PutVsock(vsock) => next.vsock = Some(vsock),
+        Action::PutVsock(vsock) => {
+            Vsock::open(&vsock).map_err(|err| Fault::from_error(&err))?;
+            next.vsock = Some(vsock);
+        }
         Action::PutEntropy(entropy) => next.entropy = Some(entropy),
         Action::PutSerial(serial) => next.serial = Some(serial),
         Action::PutMmdsConfig(mmds) => next.mmds_config = Some(mmds),

@@ -1,9 +1,8 @@
 //! What a user can get wrong about the device.
 
 use std::io;
-use std::path::PathBuf;
 
-use super::listener;
+use secretvmm_api::server::BindError;
 
 /// Context ids below this are the hypervisor's, the guest's loopback's and the host's.
 const GUEST_CID_MIN: u32 = 3;
@@ -18,13 +17,8 @@ pub enum Error {
     #[error("A guest's CID is at least {GUEST_CID_MIN} and less than {CID_ANY}, not {0}")]
     Cid(u32),
     /// The socket at `uds_path`.
-    #[error("The vsock device cannot listen at {}", path.display())]
-    Listen {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: listener::Error,
-    },
+    #[error("The vsock device cannot listen")]
+    Listen(#[from] BindError),
     /// The host's kernel has no epoll instance or timer to spare.
     #[error("The vsock device cannot watch its sockets; is RLIMIT_NOFILE reached?")]
     Watch(#[source] io::Error),

@@ -86,12 +86,11 @@ pub(super) struct Muxer {
 impl Muxer {
     /// Listens at `path`. Nothing is allocated until there are connections.
     pub(super) fn new(guest_cid: u32, path: &Path) -> Result<Self, Error> {
-        let listen = |source| Error::Listen { path: path.to_owned(), source };
         let muxer = Self {
             guest_cid: guest_cid.into(),
             epoll: Epoll::new().map_err(Error::Watch)?,
             timer: TimerFd::new().map_err(|err| Error::Watch(err.into()))?,
-            listener: Listener::bind(path).map_err(listen)?,
+            listener: Listener::bind(path)?,
             wake: None,
             connections: HashMap::new(),
             clients: HashMap::new(),
