@@ -1,5 +1,6 @@
 //! How connections begin and end.
 
+use secretvmm_api::server::BindError;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
@@ -235,8 +236,7 @@ fn device_that_cannot_be_is_refused() {
         assert!(matches!(open(cid, "v"), Err(Error::Cid(_))));
     }
     let _first = open(3, "v").unwrap();
-    let Err(err) = open(4, "v") else { panic!("The path is taken") };
-    assert!(err.to_string().contains("cannot listen at"), "{err}");
+    assert!(matches!(open(4, "v"), Err(Error::Listen(BindError::InUse(_)))));
     assert!(open(4, &"x".repeat(108)).is_err());
 }
 
