@@ -239,7 +239,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::resources::{BootSource, CpuConfig, HugePages};
+    use crate::resources::{BootSource, CpuConfig, HugePages, MAX_MEM_SIZE_MIB};
 
     fn parse_json(method: &str, path: &str, body: &Value) -> Result<Request, Fault> {
         parse(method, path, body.to_string().as_bytes())
@@ -512,14 +512,14 @@ mod tests {
         }
 
         #[test]
-        fn parse_machine_within_bounds_is_taken_as_it_is(vcpus: u8, mib: u64, smt: bool) {
+        fn parse_machine_within_bounds_is_taken_as_it_is(vcpus in 0..40u8, mib in prop_oneof![0..1u64 << 27, any::<u64>()], smt: bool) {
             let body = json!({"vcpu_count": vcpus, "mem_size_mib": mib, "smt": smt});
             match parse_json("PUT", "/machine-config", &body) {
                 Ok(Request { action: Action::PutMachineConfig(machine), deprecated: false }) => {
                     prop_assert_eq!((machine.vcpu_count, machine.mem_size_mib, machine.smt), (vcpus, mib, smt));
                 }
                 Ok(other) => prop_assert!(false, "{:?}", other),
-                Err(_) => prop_assert!(!(1..=32).contains(&vcpus) || mib == 0),
+                Err(_) => prop_assert!(!(1..=32).contains(&vcpus) || !(1..=MAX_MEM_SIZE_MIB).contains(&mib)),
             }
         }
     }

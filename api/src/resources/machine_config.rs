@@ -7,6 +7,9 @@ use super::bounds::{within, within_or_null};
 /// The most vCPUs a VM can have.
 pub const MAX_VCPUS: u8 = 32;
 
+/// The most memory a VM can have, in MiB: 64 TiB, as much as 46 bits address.
+pub const MAX_MEM_SIZE_MIB: u64 = 1 << 26;
+
 /// Number of vCPUs, amount of memory, and what the memory is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -18,7 +21,7 @@ pub struct MachineConfig {
     pub vcpu_count: u8,
     /// Guest memory in MiB; an odd number is rounded up to the next multiple of 2.
     #[serde(deserialize_with = "mem_size_mib")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 67_108_864))]
     pub mem_size_mib: u64,
     /// Show the vCPUs to the guest as threads of cores.
     #[serde(default)]
@@ -67,7 +70,7 @@ pub struct MachineConfigUpdate {
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 32))]
     pub vcpu_count: Option<u8>,
     #[serde(deserialize_with = "mem_size_mib_or_null")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 67_108_864))]
     pub mem_size_mib: Option<u64>,
     pub smt: Option<bool>,
     pub cpu_template: Option<CpuTemplate>,
@@ -140,11 +143,11 @@ fn vcpu_count_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 }
 
 fn mem_size_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    within(deserializer, 1..=u64::MAX)
+    within(deserializer, 1..=MAX_MEM_SIZE_MIB)
 }
 
 fn mem_size_mib_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    within_or_null(deserializer, 1..=u64::MAX)
+    within_or_null(deserializer, 1..=MAX_MEM_SIZE_MIB)
 }
 
 #[cfg(test)]

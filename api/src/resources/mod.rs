@@ -36,7 +36,7 @@ pub use fault_message::FaultMessage;
 pub use instance_info::{InstanceInfo, InstanceState, Version};
 pub use logger::{LogLevel, Logger};
 pub use machine_config::{
-    CpuTemplate, HugePages, MAX_VCPUS, MachineConfig, MachineConfigUpdate, MemoryBackend, MemoryPool,
+    CpuTemplate, HugePages, MAX_MEM_SIZE_MIB, MAX_VCPUS, MachineConfig, MachineConfigUpdate, MemoryBackend, MemoryPool,
 };
 pub use memory::{KernelMemory, MemoryInfo, MemorySlot};
 pub use memory_hotplug::{MemoryHotplug, MemoryHotplugUpdate};

@@ -21,10 +21,13 @@ pub struct RateLimiter {
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct TokenBucket {
     /// Tokens that the bucket holds.
+    #[cfg_attr(feature = "openapi", schema(format = "uint64"))]
     pub size: u64,
     /// Tokens on top of them that are spent first and never refilled.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(format = "uint64"))]
     pub one_time_burst: Option<u64>,
     /// Milliseconds in which an empty bucket is full again.
+    #[cfg_attr(feature = "openapi", schema(format = "uint64"))]
     pub refill_time: u64,
 }
