@@ -1,6 +1,7 @@
 //! What the kernel says of a process's secret memory, in `/proc/PID/fdinfo`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result, bail};
 
@@ -40,6 +41,16 @@ impl SecretFdInfo {
             Some(info) => Ok(info),
             None => bail!("No descriptor of process {pid} is secret memory that this kernel reports on"),
         }
+    }
+
+    /// The fdinfo of one file of our own.
+    ///
+    /// # Errors
+    /// It is no secret memory on a patched kernel.
+    pub fn of_file(file: &File) -> Result<Self> {
+        let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+        let text = fs::read_to_string(&path).with_context(|| format!("Cannot read {path}"))?;
+        Self::parse(&text).with_context(|| format!("No lines of secret memory: {text}"))
     }
 
     fn parse(text: &str) -> Option<Self> {
