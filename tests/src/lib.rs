@@ -16,6 +16,7 @@ pub mod holder;
 pub mod host;
 pub mod image_alias;
 pub mod probes;
+pub mod race;
 pub mod report;
 pub mod secret;
 pub mod toy;
