@@ -1,10 +1,17 @@
 //! The patched kernel with a pool of 1 GiB (`secretmem=1G`), which is absent from the direct map from the start.
 
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
+use secretvmm_tests::holder::Holder;
 use secretvmm_tests::host::direct_map::{DirectMap, meminfo_bytes};
 use secretvmm_tests::host::stage2::Stage2;
 
-use crate::support::{assert_hidden, assert_preflight_refuses, on_clean_host, own_guest, power_off};
+use crate::support::{assert_hidden, assert_preflight_refuses, assert_refused, on_clean_host, own_guest, power_off};
+
+const POOL_GROUP: &str = "/proc/sys/vm/secretmem_pool_group";
+/// Root without the one capability.
+const WITHOUT_IPC_LOCK: [&str; 3] = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
 
 #[test]
 fn guest_on_the_pool_is_2m_and_leaves_the_direct_map_alone() -> Result<()> {
@@ -52,6 +59,57 @@ fn guest_larger_than_the_pool_takes_free_memory_too_with_pool_auto() -> Result<(
         let info = assert_hidden(&guest)?;
         ensure!(info.pages == 2048 * 256 && info.pool > 0 && info.pool < info.pages, "Not from both: {info:?}");
         power_off(&mut guest)
+    })
+}
+
+#[test]
+fn pool_without_cap_ipc_lock_is_for_the_group_of_the_sysctl() -> Result<()> {
+    on_clean_host(|| {
+        let guest = own_guest()?.memory("64M").arguments(["--memory", "secret,pool=boot"]).under(WITHOUT_IPC_LOCK);
+        fs::write(POOL_GROUP, "-1").context("There is no such sysctl")?;
+        assert_refused(&guest, 3, &["CAP_IPC_LOCK", "vm.secretmem_pool_group"])?;
+        fs::write(POOL_GROUP, "0").context("Cannot allow root's group")?;
+        let mut guest = guest.start()?;
+        guest.wait_for_shell()?;
+        let info = assert_hidden(&guest)?;
+        ensure!(info.pages == 64 * 256 && info.pool == info.pages, "Not all from the pool: {info:?}");
+        fs::write(POOL_GROUP, "-1").context("Cannot set it back")?;
+        power_off(&mut guest)
+    })
+}
+
+#[test]
+fn pool_without_the_right_is_eperm_and_auto_does_without() -> Result<()> {
+    on_clean_host(|| {
+        fs::write(POOL_GROUP, "-1").context("There is no such sysctl")?;
+        let refused = Holder::start_under(&WITHOUT_IPC_LOCK, &["--mib", "4", "--flags", "8"])?;
+        ensure!(refused.result == "create EPERM", "Got {}", refused.result);
+        let auto = Holder::start_under(&WITHOUT_IPC_LOCK, &["--mib", "4"])?;
+        ensure!(auto.result == "held" && auto.pool == 0, "{}, {} pages of the pool", auto.result, auto.pool);
+        fs::write(POOL_GROUP, "4711").context("Cannot allow another group")?;
+        let other = Holder::start_under(&WITHOUT_IPC_LOCK, &["--mib", "4", "--flags", "8"])?;
+        ensure!(other.result == "create EPERM", "Another group's: {}", other.result);
+        let grouped = [&["setpriv", "--groups=4711"][..], &WITHOUT_IPC_LOCK[1..]].concat();
+        let member = Holder::start_under(&grouped, &["--mib", "4", "--flags", "8"])?;
+        ensure!(member.result == "held" && member.pool == 1024, "A member of the group: {}", member.result);
+        Ok(fs::write(POOL_GROUP, "-1")?)
+    })
+}
+
+#[test]
+fn pool_used_up_is_enomem_for_pool_only_and_other_memory_for_auto() -> Result<()> {
+    on_clean_host(|| {
+        let free = pool_free()?;
+        let most = Holder::start(&["--mib", "1016", "--flags", "8"])?;
+        ensure!(most.result == "held" && most.pool == 1016 * 256, "{}", most.result);
+        let more = Holder::start(&["--mib", "16", "--flags", "8"])?;
+        ensure!(more.result == "fallocate ENOMEM" && more.pages == 8 * 256, "{}, {}", more.result, more.pages);
+        ensure!(pool_free()? == 0, "Not used up");
+        let auto = Holder::start(&["--mib", "16"])?;
+        ensure!(auto.result == "held" && auto.pool == 0, "{}, {} of the pool", auto.result, auto.pool);
+        drop((most, more, auto));
+        ensure!(pool_free()? == free, "The pool did not get everything back");
+        Ok(())
     })
 }
 
