@@ -1,12 +1,24 @@
-//! The resource types of `secretvmm`, one file each, with Firecracker's paths and field names so
-//! that a configuration written for it needs no second spelling.
+//! The API of `secretvmm`: Firecracker's paths, methods, names and statuses, so that a client
+//! written for it needs no second spelling.
 //!
-//! Only fields that have an effect exist; an unknown field is an error, never ignored.
+//! ```text
+//!   socket -> server -> request: Action -> [Call] -> VMM
+//!                    <- status and JSON <- Reply or Fault
+//! ```
+//!
+//! An unknown field is an error, never ignored.
 
-mod boot_source;
-mod machine_config;
-mod vm_config_file;
+mod action;
+#[cfg(feature = "client")]
+pub mod client;
+mod json;
+#[cfg(feature = "openapi")]
+pub mod openapi;
+pub mod refused;
+mod request;
+mod resources;
+pub mod server;
 
-pub use boot_source::BootSource;
-pub use machine_config::{HugePages, MachineConfig, MemoryBackend, MemoryPool};
-pub use vm_config_file::VmConfigFile;
+pub use action::{Action, Call, Fault, Reply};
+pub use request::{Request, parse};
+pub use resources::*;

@@ -45,9 +45,12 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// `madvise(2)` refused to keep the mapping out of forks and core dumps, or to make it of 4 KiB pages.
-    #[error("Memory could not be kept out of forked children and core dumps, or not be made of 4 KiB pages")]
-    Advise(#[source] io::Error),
+    /// `madvise(2)` refused to keep the mapping out of forks and core dumps.
+    #[error("Memory could not be kept out of forked children and core dumps")]
+    Private(#[source] io::Error),
+    /// `madvise(2)` refused to leave huge pages alone (EINVAL: the kernel has none).
+    #[error("Memory could not be made of 4 KiB pages; this needs a kernel with CONFIG_TRANSPARENT_HUGEPAGE")]
+    SmallPages(#[source] io::Error),
 }
 
 /// Shorthand for this crate's results.

@@ -10,8 +10,8 @@ use crate::{Error, Mode, PMD_SIZE, Result};
 /// A file from `memfd_secret(2)`, sized once and closed on exec.
 ///
 /// Its pages come into being, zeroed and charged against `RLIMIT_MEMLOCK`, when they are first
-/// touched through a mapping, or all at once by [`SecretFile::populate`]. `read(2)`, `write(2)` and `pread(2)` on the descriptor fail: only a
-/// mapping gives access.
+/// touched through a mapping, or all at once by [`SecretFile::populate`]. `read(2)`, `write(2)` and
+/// `pread(2)` on the descriptor fail: only a mapping gives access.
 #[derive(Debug)]
 pub struct SecretFile {
     file: File,

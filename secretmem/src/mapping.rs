@@ -59,7 +59,8 @@ impl Mapping {
         let start = unsafe { base.add(lead) };
         let mapping = Self { start, len: size, reservation: (base, reserved) };
         mapping.fill(file.as_fd().as_raw_fd(), offset).map_err(map_error)?;
-        mapping.advise(&[libc::MADV_DONTFORK, libc::MADV_DONTDUMP])?;
+        mapping.advise(libc::MADV_DONTFORK).map_err(Error::Private)?;
+        mapping.advise(libc::MADV_DONTDUMP).map_err(Error::Private)?;
         Ok(mapping)
     }
 
@@ -96,17 +97,15 @@ impl Mapping {
     /// Asks for 4 KiB pages from now on, for what is not populated yet.
     ///
     /// # Errors
-    /// [`Error::Advise`] on a kernel without transparent huge pages.
+    /// [`Error::SmallPages`] on a kernel without transparent huge pages.
     pub fn use_small_pages(&self) -> Result<()> {
-        self.advise(&[libc::MADV_NOHUGEPAGE])
+        self.advise(libc::MADV_NOHUGEPAGE).map_err(Error::SmallPages)
     }
 
-    fn advise(&self, advices: &[i32]) -> Result<()> {
-        for advice in advices {
-            // SAFETY: the range is ours and these advices do not change its contents.
-            if unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, *advice) } < 0 {
-                return Err(Error::Advise(io::Error::last_os_error()));
-            }
+    fn advise(&self, advice: i32) -> io::Result<()> {
+        // SAFETY: the range is ours and the advices above do not change its contents.
+        if unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) } < 0 {
+            return Err(io::Error::last_os_error());
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use secretmem::memlock;
 use secretvmm_tests::area::Area;
 use secretvmm_tests::guest::STEP_LIMIT;
 use secretvmm_tests::holder::Holder;
-use secretvmm_tests::host::fdinfo::SecretFdInfo;
+use secretvmm_tests::host::fdinfo;
 use secretvmm_tests::host::process::frames_of;
 use secretvmm_tests::secret;
 use secretvmm_tests::toy::{Outcome, Program, ToyVm};
@@ -101,7 +101,7 @@ fn memory_with_secret_pages_is_not_taken_offline() -> Result<()> {
         let soft = fs::write(format!("{BLOCKS}/soft_offline_page"), format!("{frame:#x}"));
         ensure!(soft.is_err(), "A secret frame was taken offline");
         ensure!(frames_of(&memory)? == before, "Secret pages were moved");
-        let info = SecretFdInfo::of_file(&file)?;
+        let info = fdinfo::of_file(&file)?;
         ensure!(info.direct_mapped == 0 && info.pages == before.len() as u64, "Not as it was: {info:?}");
         Ok(())
     })

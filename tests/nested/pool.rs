@@ -7,11 +7,10 @@ use secretvmm_tests::holder::Holder;
 use secretvmm_tests::host::direct_map::{DirectMap, meminfo_bytes};
 use secretvmm_tests::host::stage2::Stage2;
 
-use crate::support::{assert_hidden, assert_preflight_refuses, assert_refused, on_clean_host, own_guest, power_off};
+use crate::support::{assert_hidden, assert_preflight_refuses, on_clean_host, own_guest, power_off};
 
-const POOL_GROUP: &str = "/proc/sys/vm/secretmem_pool_group";
-/// Root without the one capability.
-const WITHOUT_IPC_LOCK: [&str; 3] = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"];
+/// Takes root's right to the pool away.
+const WITHOUT_RIGHT: [&str; 5] = ["setpriv", "--bounding-set", "-ipc_lock", "--inh-caps", "-ipc_lock"];
 
 #[test]
 fn guest_on_the_pool_is_2m_and_leaves_the_direct_map_alone() -> Result<()> {
@@ -63,17 +62,40 @@ fn guest_larger_than_the_pool_takes_free_memory_too_with_pool_auto() -> Result<(
 }
 
 #[test]
-fn pool_without_cap_ipc_lock_is_for_the_group_of_the_sysctl() -> Result<()> {
+fn pool_boot_without_the_right_is_refused_and_names_it() -> Result<()> {
     on_clean_host(|| {
-        let guest = own_guest()?.memory("64M").arguments(["--memory", "secret,pool=boot"]).under(WITHOUT_IPC_LOCK);
-        fs::write(POOL_GROUP, "-1").context("There is no such sysctl")?;
-        assert_refused(&guest, 3, &["CAP_IPC_LOCK", "vm.secretmem_pool_group"])?;
-        fs::write(POOL_GROUP, "0").context("Cannot allow root's group")?;
-        let mut guest = guest.start()?;
+        let free = pool_free()?;
+        let guest = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]).under(WITHOUT_RIGHT);
+        assert_preflight_refuses(&guest, &["CAP_IPC_LOCK", "vm.secretmem_pool_group", "leave pool=boot out"])?;
+        ensure!(pool_free()? == free, "The refused guest took something");
+        Ok(())
+    })
+}
+
+#[test]
+fn pool_auto_without_the_right_takes_free_memory_only() -> Result<()> {
+    on_clean_host(|| {
+        let mut guest = own_guest()?.memory("512M").under(WITHOUT_RIGHT).start()?;
         guest.wait_for_shell()?;
         let info = assert_hidden(&guest)?;
-        ensure!(info.pages == 64 * 256 && info.pool == info.pages, "Not all from the pool: {info:?}");
-        fs::write(POOL_GROUP, "-1").context("Cannot set it back")?;
+        ensure!(info.pages == 512 * 256 && info.pool == 0, "Not from free memory: {info:?}");
+        power_off(&mut guest)
+    })
+}
+
+#[test]
+fn pool_group_has_the_right_and_nobody_else() -> Result<()> {
+    on_clean_host(|| {
+        let _group = PoolGroup::set(4242)?;
+        let builder = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]);
+        let outsider = builder.clone().under(WITHOUT_RIGHT);
+        assert_preflight_refuses(&outsider, &["CAP_IPC_LOCK", "vm.secretmem_pool_group"])?;
+
+        let member = ["setpriv", "--groups=4242"].into_iter().chain(WITHOUT_RIGHT);
+        let mut guest = builder.under(member).start()?;
+        guest.wait_for_shell()?;
+        let info = assert_hidden(&guest)?;
+        ensure!(info.pages == 512 * 256 && info.pool == info.pages, "Not all from the pool: {info:?}");
         power_off(&mut guest)
     })
 }
@@ -81,18 +103,17 @@ fn pool_without_cap_ipc_lock_is_for_the_group_of_the_sysctl() -> Result<()> {
 #[test]
 fn pool_without_the_right_is_eperm_and_auto_does_without() -> Result<()> {
     on_clean_host(|| {
-        fs::write(POOL_GROUP, "-1").context("There is no such sysctl")?;
-        let refused = Holder::start_under(&WITHOUT_IPC_LOCK, &["--mib", "4", "--flags", "8"])?;
+        let refused = Holder::start_under(&WITHOUT_RIGHT, &["--mib", "4", "--flags", "8"])?;
         ensure!(refused.result == "create EPERM", "Got {}", refused.result);
-        let auto = Holder::start_under(&WITHOUT_IPC_LOCK, &["--mib", "4"])?;
+        let auto = Holder::start_under(&WITHOUT_RIGHT, &["--mib", "4"])?;
         ensure!(auto.result == "held" && auto.pool == 0, "{}, {} pages of the pool", auto.result, auto.pool);
-        fs::write(POOL_GROUP, "4711").context("Cannot allow another group")?;
-        let other = Holder::start_under(&WITHOUT_IPC_LOCK, &["--mib", "4", "--flags", "8"])?;
+        let _group = PoolGroup::set(4711)?;
+        let other = Holder::start_under(&WITHOUT_RIGHT, &["--mib", "4", "--flags", "8"])?;
         ensure!(other.result == "create EPERM", "Another group's: {}", other.result);
-        let grouped = [&["setpriv", "--groups=4711"][..], &WITHOUT_IPC_LOCK[1..]].concat();
+        let grouped = [&["setpriv", "--groups=4711"][..], &WITHOUT_RIGHT[1..]].concat();
         let member = Holder::start_under(&grouped, &["--mib", "4", "--flags", "8"])?;
         ensure!(member.result == "held" && member.pool == 1024, "A member of the group: {}", member.result);
-        Ok(fs::write(POOL_GROUP, "-1")?)
+        Ok(())
     })
 }
 
@@ -111,6 +132,23 @@ fn pool_used_up_is_enomem_for_pool_only_and_other_memory_for_auto() -> Result<()
         ensure!(pool_free()? == free, "The pool did not get everything back");
         Ok(())
     })
+}
+
+/// The sysctl that names the group with a right to the pool; nobody again when dropped.
+struct PoolGroup(());
+
+impl PoolGroup {
+    fn set(gid: i32) -> Result<Self> {
+        fs::write("/proc/sys/vm/secretmem_pool_group", gid.to_string()).context("Cannot name the pool's group")?;
+        Ok(PoolGroup(()))
+    }
+}
+
+impl Drop for PoolGroup {
+    fn drop(&mut self) {
+        // A test that needs the right to be nobody's fails if this does.
+        let _ = fs::write("/proc/sys/vm/secretmem_pool_group", "-1");
+    }
 }
 
 /// Bytes that the pool has left.

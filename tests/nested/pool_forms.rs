@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use secretmem::memlock;
 use secretvmm_tests::area::Area;
 use secretvmm_tests::host::direct_map::meminfo_bytes;
-use secretvmm_tests::host::fdinfo::SecretFdInfo;
+use secretvmm_tests::host::fdinfo;
 use secretvmm_tests::host::kernel_log::KernelLog;
 use secretvmm_tests::host::numa::Nodes;
 use secretvmm_tests::host::process::frame_at;
@@ -26,7 +26,7 @@ fn pool_has_what_each_node_was_asked_for_and_gives_the_nearest_first() -> Result
         memlock::make_room(total)?;
         let file = secret::file(POOL, usize::try_from(total)?)?;
         secret::populate(&file, 0, total as i64)?;
-        ensure!(SecretFdInfo::of_file(&file)?.direct_mapped == 0, "Some of it is in the direct map");
+        ensure!(fdinfo::of_file(&file)?.direct_mapped == 0, "Some of it is in the direct map");
 
         let memory = Area::of_file(&file, usize::try_from(total)?)?;
         let nodes = Nodes::read()?;

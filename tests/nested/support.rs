@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use secretmem::{FdInfo, Mode};
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, artifact};
 use secretvmm_tests::guest::{Ending, Guest, GuestBuilder, STEP_LIMIT};
-use secretvmm_tests::host::fdinfo::SecretFdInfo;
+use secretvmm_tests::host::fdinfo;
 use secretvmm_tests::host::kernel_log::KernelLog;
-
-/// include/uapi/linux/secretmem.h of the series.
-const SECRETMEM_EXCLUSIVE: u64 = 0x1;
 
 /// Runs a test and fails it if the host's kernel complained meanwhile.
 pub(crate) fn on_clean_host(test: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -25,10 +23,11 @@ pub(crate) fn own_guest() -> Result<GuestBuilder> {
 }
 
 /// Asserts that the guest's memory is secret memory, some of it there, none of it in the direct map.
-pub(crate) fn assert_hidden(guest: &Guest) -> Result<SecretFdInfo> {
-    let info = SecretFdInfo::of_process(guest.pid())?;
+pub(crate) fn assert_hidden(guest: &Guest) -> Result<FdInfo> {
+    let info = fdinfo::of_process(guest.pid())?;
     ensure!(info.pages > 0, "The guest has no page of secret memory");
-    ensure!(info.flags & SECRETMEM_EXCLUSIVE != 0, "Others who get the descriptor can map it: {info:?}");
+    let exclusive = u64::from(Mode::EXCLUSIVE.bits());
+    ensure!(info.flags & exclusive != 0, "Others who get the descriptor can map it: {info:?}");
     ensure!(info.direct_mapped == 0, "The kernel maps {} of the guest's {} pages", info.direct_mapped, info.pages);
     Ok(info)
 }

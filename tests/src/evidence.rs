@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::artifacts::{GUEST_BZIMAGE, artifact};
 use crate::guest::{Guest, GuestBuilder};
-use crate::host::fdinfo::SecretFdInfo;
+use crate::host::fdinfo;
 use crate::host::kernel_log::KernelLog;
 use crate::probes::{PROBES, Tally, Target, Verdict};
 
@@ -66,7 +66,7 @@ fn report_fdinfo(guest: &Guest, backing: Backing) -> Result<u64> {
     if backing == Backing::Shared {
         return Ok(0);
     }
-    let info = SecretFdInfo::of_process(guest.pid())?;
+    let info = fdinfo::of_process(guest.pid())?;
     println!("   /proc/{}/fdinfo: secretmem_pages: {}", guest.pid(), info.pages);
     println!("   /proc/{}/fdinfo: secretmem_direct_mapped: {}", guest.pid(), info.direct_mapped);
     println!("   /proc/{}/fdinfo: secretmem_aliases: {} (kvm-clock and the like)", guest.pid(), info.aliases);

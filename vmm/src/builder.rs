@@ -1,9 +1,8 @@
 //! One linear recipe, from a checked configuration to a VM that can be started.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
@@ -11,10 +10,11 @@ use crate::arch::x86_64::boot_params::{self, BootInfo};
 use crate::arch::x86_64::cpuid::{self, Topology};
 use crate::arch::x86_64::regs::{self, Entry};
 use crate::arch::x86_64::{self, acpi, msr, reset_vector};
-use crate::bus::{self, PortBus};
+use crate::bus::{self, Buses, PortBus};
 use crate::config::VmConfig;
 use crate::control::Control;
-use crate::devices::{AcpiPm, I8042, Pvpanic, SerialConsole, acpi_pm};
+use crate::devices::virtio::{self, VirtioDevices};
+use crate::devices::{AcpiPm, BootTimer, I8042, Output, Platform, PowerButton, Pvpanic, SerialConsole, acpi_pm};
 use crate::kvm::{self, Vcpu};
 use crate::loader::{self, Kernel};
 use crate::memory::{self, GuestMemory, GuestRam, layout};
@@ -40,6 +40,9 @@ pub enum Error {
     /// Two devices on one port.
     #[error(transparent)]
     Bus(#[from] bus::Overlap),
+    /// A virtio device.
+    #[error(transparent)]
+    Virtio(#[from] virtio::AttachError),
     /// Standard output or an event descriptor.
     #[error("Console could not be set up")]
     Console(#[source] io::Error),
@@ -53,36 +56,46 @@ pub enum Error {
     },
 }
 
-/// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs.
-pub fn build(config: &VmConfig, prepared: Prepared) -> Result<Vmm, Error> {
-    let Prepared { mut kernel, mut initrd, plan, kvm } = prepared;
+/// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs. Its threads obey
+/// `control`.
+pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Result<Vmm, Error> {
+    let begun = Instant::now();
+    let Prepared { mut kernel, mut initrd, plan, kvm, devices, output } = prepared;
     let ram = GuestRam::create(config.ram, config.memory)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
-    plan.load(memory, &mut kernel, initrd.as_mut(), &config.cmdline)?;
-    let control = Control::new().map_err(Error::Console)?;
-    let console = console(&vm, &control)?;
-    let bus = Arc::new(port_bus(&console, &control)?);
-    acpi::write_tables(memory, config.cpus)?;
+    plan.load(memory, &mut kernel, initrd.as_mut(), &config.full_cmdline())?;
+    let platform = platform(&vm, output, config, &control)?;
+    let mut buses = Buses { ports: port_bus(&platform, &control)?, ..Buses::default() };
+    if config.boot_timer {
+        buses.mmio.insert(layout::BOOT_TIMER, 1, Arc::new(BootTimer::new(begun)))?;
+    }
+    let devices = VirtioDevices::attach(devices, &vm, memory, &mut buses.mmio)?;
+    let buses = Arc::new(buses);
+    acpi::write_tables(memory, config.cpus, devices.slots())?;
     reset_vector::write(memory)?;
     let entry = write_boot_info(memory, &kernel, &BootInfo { ram: config.memory, initrd: plan.initrd })?;
     let vcpus = vcpus(&kvm, &vm, config.cpus, entry)?;
-    let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, bus.clone(), control.clone())).collect();
+    let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, buses.clone(), control.clone())).collect();
     kvm::install_kick_handler()?;
-    Ok(Vmm::new(vcpus, control, console, vm, ram))
+    Ok(Vmm::new(vcpus, control, platform, devices, vm, ram))
 }
 
-fn console(vm: &VmFd, control: &Arc<Control>) -> Result<Arc<SerialConsole>, Error> {
+fn platform(vm: &VmFd, output: Output, config: &VmConfig, control: &Arc<Control>) -> Result<Platform, Error> {
     let interrupt = kvm::connect_irq(vm, layout::COM1_GSI)?;
-    let out: File = io::stdout().as_fd().try_clone_to_owned().map_err(Error::Console)?.into();
-    let console = SerialConsole::new(interrupt, out, control.clone()).map_err(Error::Console)?;
-    Ok(Arc::new(console))
+    let console = SerialConsole::new(interrupt, output, control.clone()).map_err(Error::Console)?;
+    if let Some(limit) = config.serial.rate_limiter {
+        console.limit(limit).map_err(Error::Console)?;
+    }
+    let keyboard = I8042::new(control.clone(), kvm::connect_irq(vm, layout::KEYBOARD_GSI)?);
+    let power_button = PowerButton::new(kvm::connect_irq(vm, layout::POWER_BUTTON_GSI)?);
+    Ok(Platform { console: Arc::new(console), keyboard: Arc::new(keyboard), power_button })
 }
 
-fn port_bus(console: &Arc<SerialConsole>, control: &Arc<Control>) -> Result<PortBus, Error> {
+fn port_bus(platform: &Platform, control: &Arc<Control>) -> Result<PortBus, Error> {
     let mut bus = PortBus::default();
-    bus.insert(layout::COM1_PORT, SerialConsole::PORTS, console.clone())?;
-    bus.insert(layout::I8042_PORT, I8042::PORTS, Arc::new(I8042::new(control.clone())))?;
+    bus.insert(layout::COM1_PORT, SerialConsole::PORTS, platform.console.clone())?;
+    bus.insert(layout::I8042_PORT, I8042::PORTS, platform.keyboard.clone())?;
     bus.insert(layout::PVPANIC_PORT, Pvpanic::PORTS, Arc::new(Pvpanic::new(control.clone())))?;
     bus.insert(layout::ACPI_PM_PORT, acpi_pm::PORTS, Arc::new(AcpiPm::new(control.clone())))?;
     Ok(bus)
@@ -131,15 +144,21 @@ fn vcpus(kvm: &Kvm, vm: &VmFd, cpus: u8, entry: Entry) -> Result<Vec<(u8, kvm_io
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use vmm_sys_util::eventfd::EventFd;
+    use std::fs::File;
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
     /// What a hostile guest can do with ports: any port, any width, any byte.
     #[test]
     fn port_bus_any_access_is_harmless() {
         let control = Control::new().unwrap();
-        let out = File::options().write(true).open("/dev/null").unwrap();
-        let console = Arc::new(SerialConsole::new(EventFd::new(0).unwrap(), out, control.clone()).unwrap());
-        let bus = port_bus(&console, &control).unwrap();
+        let output = || Output::Terminal(File::options().write(true).open("/dev/null").unwrap());
+        let event = || EventFd::new(EFD_NONBLOCK).unwrap();
+        let platform = Platform {
+            console: Arc::new(SerialConsole::new(event(), output(), control.clone()).unwrap()),
+            keyboard: Arc::new(I8042::new(control.clone(), event())),
+            power_button: PowerButton::new(event()),
+        };
+        let bus = port_bus(&platform, &control).unwrap();
         for port in 0..=u16::MAX {
             for byte in [0, 1, 0x34, 0x55, 0xfe, 0xff] {
                 for width in [1, 2, 4] {

@@ -1,11 +1,18 @@
 //! The command line.
 
+mod device;
+
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use log::LevelFilter;
 
+use secretvmm_api::{Entropy, LogLevel, Logger, Metrics, MmdsContents, VmConfigFile, Vsock};
+
+use self::device::{Disk, Net};
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
+use crate::controller::Options;
 use crate::memory::{RamKind, SecretOptions};
 
 const AFTER_HELP: &str = "\
@@ -13,9 +20,9 @@ Memory:
   secret           memfd_secret: absent from the host kernel's direct map, for this process alone
     ,huge=auto       2 MiB pages where there are any, else 4 KiB (default)
     ,huge=require    2 MiB pages or an error
-    ,huge=off        4 KiB pages, allocated when the guest touches them
+    ,huge=off        4 KiB pages, allocated when the guest touches them; never from the pool
     ,pool=auto       from the pool reserved at boot if this user may, else from free memory (default)
-    ,pool=boot       from the pool or an error
+    ,pool=boot       from the pool, which has 2 MiB pages only, or an error
   shared           ordinary memory, which the host can read
 
 Terminal:
@@ -28,17 +35,22 @@ Exit codes:
   0      the guest powered off or rebooted, or Ctrl-A x was typed
   1      the VMM failed while the guest was running
   2      wrong usage
-  3      preflight refused: nothing was started, the message says what to do
+  3      nothing was started: preflight refused, or the host has not the memory; the message says what to do
   4      the guest triple-faulted
   5      the guest's kernel panicked
+  6      the guest did not shut down within --shutdown-timeout and was stopped
   128+N  ended by signal N (143 SIGTERM, 130 SIGINT, 129 SIGHUP)";
 
-const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --config-file <JSON> [--log-level <LEVEL>]";
+const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --config-file <JSON> [OPTIONS]\n       \
+                     secretvmm --api-sock <PATH> [OPTIONS]";
 
 /// Run a virtual machine whose memory is hidden from the host kernel
 ///
 /// Guest memory comes from memfd_secret(2) and is absent from the host kernel's direct map. The
 /// host kernel needs the secretvmm series, which is checked before anything is started.
+///
+/// With --kernel or --config-file the VM starts at once. With --api-sock alone it is described and
+/// started by requests to Firecracker's HTTP API.
 #[derive(Debug, Parser)]
 #[command(name = "secretvmm", version, override_usage = USAGE, after_help = AFTER_HELP)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
@@ -48,6 +60,12 @@ pub struct Cli {
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
+    devices: Devices,
+    #[command(flatten)]
+    api: Api,
+    #[command(flatten)]
+    logging: Logging,
+    #[command(flatten)]
     general: General,
 }
 
@@ -55,13 +73,13 @@ pub struct Cli {
 #[command(next_help_heading = "What to boot")]
 struct Boot {
     /// Kernel: a bzImage, or an ELF vmlinux built with CONFIG_PVH
-    #[arg(long, value_name = "PATH", required_unless_present = "config_file")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["config_file", "api_sock"])]
     kernel: Option<PathBuf>,
     /// Initial RAM disk
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", requires = "kernel")]
     initrd: Option<PathBuf>,
     /// Kernel command line; replaces the default altogether
-    #[arg(long, value_name = "STR", default_value = DEFAULT_CMDLINE)]
+    #[arg(long, value_name = "STR", default_value = DEFAULT_CMDLINE, requires = "kernel")]
     cmdline: String,
 }
 
@@ -69,31 +87,127 @@ struct Boot {
 #[command(next_help_heading = "Machine")]
 struct Machine {
     /// Guest memory with a suffix K, M or G, at least 32M; rounded up to a multiple of 2M
-    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_memory)]
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_memory, requires = "kernel")]
     mem: u64,
     /// Number of vCPUs, 1 to 32
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(config::MAX_CPUS)))]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "kernel", value_parser = clap::value_parser!(u8).range(1..=i64::from(config::MAX_CPUS)))]
     cpus: u8,
     /// What guest memory is made of: secret or shared; see below
-    #[arg(long, value_name = "KIND", default_value = "secret", value_parser = parse_ram)]
+    #[arg(long, value_name = "KIND", default_value = "secret", value_parser = parse_ram, requires = "kernel")]
     memory: RamKind,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Devices")]
+struct Devices {
+    /// A disk, again for each further one; the first is the root device, unless --cmdline has a root=
+    #[arg(long = "disk", value_name = "PATH[,ro]", value_parser = device::parse_disk, requires = "kernel")]
+    disks: Vec<Disk>,
+    /// A network interface on a TAP, again for each further one
+    #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]", value_parser = device::parse_net, requires = "kernel")]
+    nets: Vec<Net>,
+    /// Sockets between host and guest: the guest's context id, and a unix socket of the host's
+    #[arg(long, value_name = "cid=N,uds=PATH", value_parser = device::parse_vsock, requires = "kernel")]
+    vsock: Option<Vsock>,
+    /// An entropy device
+    #[arg(long, requires = "kernel")]
+    rng: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "HTTP API (Firecracker's)")]
+struct Api {
+    /// Serve the API on this unix socket
+    #[arg(long, value_name = "PATH")]
+    api_sock: Option<PathBuf>,
+    /// Take the VM from a JSON file with the API's resources
+    #[arg(long, value_name = "JSON", conflicts_with = "kernel")]
+    config_file: Option<PathBuf>,
+    /// Serve no API; for callers that always say so
+    #[arg(long, conflicts_with = "api_sock")]
+    no_api: bool,
+    /// Name of the VM in the API and in logs
+    #[arg(long, value_name = "NAME", default_value = "anonymous-instance", value_parser = parse_id)]
+    id: String,
+    /// Contents of the metadata service (MMDS), a JSON file
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<PathBuf>,
+    /// Most bytes of one request's body
+    #[arg(long, value_name = "BYTES", default_value_t = 51200)]
+    http_api_max_payload_size: usize,
+    /// Most bytes of the metadata service's contents; by default as much as a request's body
+    #[arg(long, value_name = "BYTES")]
+    mmds_size_limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs and metrics")]
+struct Logging {
+    /// How much to log: off, error, warn (default), info, debug or trace
+    #[arg(long, visible_alias = "level", value_name = "LEVEL", value_parser = parse_level)]
+    log_level: Option<LevelFilter>,
+    /// Log to this file or named pipe instead of standard error
+    #[arg(long, value_name = "PATH")]
+    log_path: Option<PathBuf>,
+    /// Begin each message in the file with its level
+    #[arg(long)]
+    show_level: bool,
+    /// Begin each message in the file with its place in the source
+    #[arg(long)]
+    show_log_origin: bool,
+    /// Log only what comes from this module
+    #[arg(long, value_name = "MODULE")]
+    module: Option<String>,
+    /// Write metrics to this file or named pipe, as lines of JSON
+    #[arg(long, value_name = "PATH")]
+    metrics_path: Option<PathBuf>,
+    /// Log how long the guest takes to boot, when it writes 123 to 0xc0000000
+    #[arg(long)]
+    boot_timer: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "General")]
 struct General {
-    /// Take kernel and machine from a JSON file ("boot-source" and "machine-config") instead
-    #[arg(long, value_name = "JSON", conflicts_with_all = ["kernel", "initrd", "cmdline", "mem", "cpus", "memory"])]
-    config_file: Option<PathBuf>,
-    /// How much to say on standard error: off, error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = parse_level)]
-    log_level: LevelFilter,
+    /// Run without system call filters; there are none yet
+    #[arg(long)]
+    no_seccomp: bool,
+    /// How long a guest that is asked to shut down may take; SIGTERM then asks for it, instead of ending the VM at once
+    #[arg(long, value_name = "SECONDS")]
+    shutdown_timeout: Option<u32>,
+    /// When this process was started, in microseconds; taken from jailers and not used
+    #[arg(long, value_name = "US", hide = true)]
+    start_time_us: Option<u64>,
+    /// As above, of the CPU clock
+    #[arg(long, value_name = "US", hide = true)]
+    start_time_cpu_us: Option<u64>,
+    /// CPU time of the parent
+    #[arg(long, value_name = "US", hide = true)]
+    parent_cpu_time_us: Option<u64>,
     /// Print this help; -h prints a summary
     #[arg(short, long, action = ArgAction::Help)]
     help: Option<bool>,
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
+}
+
+/// What the flags ask for.
+pub struct Request {
+    /// What is not the VM's configuration.
+    pub options: Options,
+    /// A VM to start at once.
+    pub config: Option<VmConfig>,
+    /// Where to serve the API.
+    pub api_sock: Option<PathBuf>,
+    /// The most bytes of a request's body.
+    pub payload_limit: usize,
+    /// Contents of the metadata service.
+    pub metadata: Option<MmdsContents>,
+    /// Where messages go.
+    pub logger: Logger,
+    /// Where metrics go.
+    pub metrics: Option<Metrics>,
 }
 
 /// `secret` with its options, or `shared`.
@@ -124,28 +238,101 @@ fn parse_level(text: &str) -> Result<LevelFilter, &'static str> {
     text.parse().map_err(|_| "give off, error, warn, info, debug or trace")
 }
 
+fn parse_id(text: &str) -> Result<String, &'static str> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if (1..=64).contains(&text.len()) && text.chars().all(fine) {
+        return Ok(text.to_owned());
+    }
+    Err("give 1 to 64 letters, digits and hyphens")
+}
+
 impl Cli {
     /// How much to log.
     pub fn log_level(&self) -> LevelFilter {
-        self.general.log_level
+        self.logging.log_level.unwrap_or(LevelFilter::Warn)
     }
 
-    /// The VM that the flags, or the file they name, describe; validated.
-    pub fn into_config(self) -> Result<VmConfig, config::Error> {
-        let config = match (self.general.config_file, self.boot.kernel) {
-            (Some(file), _) => VmConfig::from_file(&file)?,
-            (None, kernel) => VmConfig {
-                // clap has made sure that there is one.
-                kernel: kernel.unwrap_or_default(),
+    /// The VM's name.
+    pub fn id(&self) -> &str {
+        &self.api.id
+    }
+
+    /// What to start and to serve; the VM is validated.
+    ///
+    /// # Errors
+    /// The configuration file cannot be used, or the VM makes no sense.
+    pub fn into_request(self) -> Result<Request, config::Error> {
+        let mut logger = self.logging.logger();
+        let mut metrics = self.logging.metrics_path.map(|metrics_path| Metrics { metrics_path });
+        let config = match (&self.api.config_file, self.boot.kernel) {
+            (Some(path), _) => {
+                let file = config::read_json::<VmConfigFile>(path)?;
+                // Flags win over the file.
+                logger = merged(logger, file.logger.clone());
+                metrics = metrics.or(file.metrics.clone());
+                Some(VmConfig::from_resources(&file)?)
+            }
+            (None, Some(kernel)) => Some(VmConfig {
                 initrd: self.boot.initrd,
-                cmdline: self.boot.cmdline,
                 memory: self.machine.mem,
                 cpus: self.machine.cpus,
                 ram: self.machine.memory,
-            },
+                drives: device::drives(self.devices.disks, &self.boot.cmdline),
+                networks: device::networks(self.devices.nets),
+                vsock: self.devices.vsock,
+                entropy: self.devices.rng.then(Entropy::default),
+                cmdline: self.boot.cmdline,
+                ..VmConfig::new(kernel)
+            }),
+            (None, None) => None,
         };
-        config.validate()?;
-        Ok(config)
+        if let Some(config) = &config {
+            config.validate()?;
+        }
+        let metadata = self.api.metadata.as_deref().map(config::read_json).transpose()?;
+        let Api { id, api_sock, http_api_max_payload_size: payload_limit, mmds_size_limit, .. } = self.api;
+        let options = Options {
+            id,
+            boot_timer: self.logging.boot_timer,
+            mmds_limit: mmds_size_limit.unwrap_or(payload_limit),
+            shutdown_timeout: self.general.shutdown_timeout.map(|seconds| Duration::from_secs(seconds.into())),
+        };
+        Ok(Request { options, config, api_sock, payload_limit, logger, metrics, metadata })
+    }
+}
+
+impl Logging {
+    fn logger(&self) -> Logger {
+        Logger {
+            log_path: self.log_path.clone(),
+            level: self.log_level.map(level),
+            show_level: self.show_level.then_some(true),
+            show_log_origin: self.show_log_origin.then_some(true),
+            module: self.module.clone(),
+        }
+    }
+}
+
+fn level(filter: LevelFilter) -> LogLevel {
+    match filter {
+        LevelFilter::Off => LogLevel::Off,
+        LevelFilter::Error => LogLevel::Error,
+        LevelFilter::Warn => LogLevel::Warning,
+        LevelFilter::Info => LogLevel::Info,
+        LevelFilter::Debug => LogLevel::Debug,
+        LevelFilter::Trace => LogLevel::Trace,
+    }
+}
+
+/// `first`, and what it leaves open from `second`.
+fn merged(first: Logger, second: Option<Logger>) -> Logger {
+    let Some(second) = second else { return first };
+    Logger {
+        log_path: first.log_path.or(second.log_path),
+        level: first.level.or(second.level),
+        show_level: first.show_level.or(second.show_level),
+        show_log_origin: first.show_log_origin.or(second.show_log_origin),
+        module: first.module.or(second.module),
     }
 }
 
@@ -158,7 +345,8 @@ mod tests {
 
     fn parse(line: &str) -> Result<VmConfig, String> {
         let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|err| err.to_string())?;
-        cli.into_config().map_err(|err| err.to_string())
+        let request = cli.into_request().map_err(|err| err.to_string())?;
+        request.config.ok_or_else(|| "only an API".to_owned())
     }
 
     #[test]
@@ -185,6 +373,36 @@ mod tests {
     }
 
     #[test]
+    fn devices_become_resources() {
+        let line = "secretvmm --kernel k --disk a,b.img --disk c,ro --net tap=t0 --net tap=t1,mac=06:00:ac:10:00:02 \
+                    --vsock cid=3,uds=/v,w --rng";
+        let config = parse(line).unwrap();
+        let paths: Vec<_> = config.drives.iter().map(|drive| drive.path_on_host.clone().unwrap()).collect();
+        assert_eq!(paths, [PathBuf::from("a,b.img"), PathBuf::from("c")]);
+        assert!(config.drives[0].is_root_device && !config.drives[1].is_root_device);
+        assert_eq!(config.drives[1].is_read_only, Some(true));
+        assert_eq!(config.networks[1].guest_mac, Some("06:00:ac:10:00:02".parse().unwrap()));
+        assert_eq!(config.vsock.unwrap().uds_path, PathBuf::from("/v,w"));
+        assert!(config.entropy.is_some());
+    }
+
+    #[test]
+    fn first_disk_is_no_root_device_if_the_command_line_names_one() {
+        let cli =
+            Cli::try_parse_from(["secretvmm", "--kernel", "k", "--disk", "d", "--cmdline", "quiet root=/dev/vdb"]);
+        let config = cli.unwrap().into_request().unwrap().config.unwrap();
+        assert!(!config.drives[0].is_root_device);
+    }
+
+    #[test]
+    fn api_socket_alone_waits_for_requests() {
+        let cli = Cli::try_parse_from(["secretvmm", "--api-sock", "/s", "--id", "vm-1"]).unwrap();
+        let request = cli.into_request().unwrap();
+        assert!(request.config.is_none());
+        assert_eq!((request.options.id.as_str(), request.api_sock), ("vm-1", Some("/s".into())));
+    }
+
+    #[test]
     fn wrong_usage_is_refused() {
         for line in [
             "secretvmm",
@@ -200,8 +418,19 @@ mod tests {
             "secretvmm --kernel k --memory secret,huge",
             "secretvmm --kernel k --memory secret,huge=yes",
             "secretvmm --kernel k --memory secret,pages=2M",
+            "secretvmm --kernel k --memory secret,huge=off,pool=boot",
             "secretvmm --kernel k --config-file f",
             "secretvmm --config-file /nonexistent",
+            "secretvmm --api-sock /s --mem 1G",
+            "secretvmm --api-sock /s --no-api",
+            "secretvmm --kernel k --id a/b",
+            "secretvmm --kernel k --disk ,ro",
+            "secretvmm --kernel k --disk d,rw",
+            "secretvmm --kernel k --net mac=06:00:ac:10:00:02",
+            "secretvmm --kernel k --net tap=t,mac=06",
+            "secretvmm --kernel k --vsock cid=3",
+            "secretvmm --kernel k --vsock cid=2,uds=/v",
+            "secretvmm --kernel k --rng --rng",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

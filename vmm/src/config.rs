@@ -1,10 +1,14 @@
 //! The one description of a VM, wherever it came from.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+mod resources;
+mod size;
 
-use secretvmm_api::{HugePages, MachineConfig, MemoryBackend, MemoryPool, VmConfigFile};
+use std::path::PathBuf;
+
+use secretvmm_api::{Drive, Entropy, MmdsConfig, NetworkInterface, Serial, Vsock};
+
+pub use resources::{machine_of, read_json};
+pub use size::{parse_memory, round_memory};
 
 use crate::memory::{Huge, Pool, RamKind, SecretOptions, layout};
 
@@ -22,7 +26,7 @@ pub struct VmConfig {
     pub kernel: PathBuf,
     /// An initial RAM disk.
     pub initrd: Option<PathBuf>,
-    /// The kernel command line.
+    /// The kernel command line; [`Self::full_cmdline`] has the root device too.
     pub cmdline: String,
     /// Guest RAM in bytes, a multiple of 2 MiB (see [`round_memory`]).
     pub memory: u64,
@@ -30,6 +34,20 @@ pub struct VmConfig {
     pub cpus: u8,
     /// What guest RAM is made of.
     pub ram: RamKind,
+    /// Disks, the root device first.
+    pub drives: Vec<Drive>,
+    /// Network interfaces.
+    pub networks: Vec<NetworkInterface>,
+    /// Sockets between host and guest.
+    pub vsock: Option<Vsock>,
+    /// The entropy device.
+    pub entropy: Option<Entropy>,
+    /// The serial console.
+    pub serial: Serial,
+    /// How the guest reaches its metadata.
+    pub mmds: Option<MmdsConfig>,
+    /// Whether there is Firecracker's boot timer.
+    pub boot_timer: bool,
 }
 
 /// A configuration that makes no sense on any host.
@@ -48,16 +66,48 @@ pub enum Error {
     /// 2 MiB pages or the pool for memory that is not hidden.
     #[error("Pages of 2 MiB and of the boot pool are for hidden memory; shared memory has neither")]
     SharedPages,
-    /// The configuration file cannot be read.
-    #[error("Configuration file {} cannot be read", path.display())]
+    /// The pool has no small pages.
+    #[error("The boot pool has pages of 2 MiB only; leave out huge=off or pool=boot")]
+    SmallPoolPages,
+    /// Nothing to start.
+    #[error("There is no kernel to start; give a boot source first")]
+    NoKernel,
+    /// Two root devices.
+    #[error("Drives {0:?} and {1:?} are both the root device; only one can be")]
+    TwoRoots(String, String),
+    /// Two devices of one name.
+    #[error("Two {kind} are called {id:?}; give each an id of its own")]
+    DuplicateId {
+        /// "drives" or "network interfaces".
+        kind: &'static str,
+        /// Their id.
+        id: String,
+    },
+    /// Two network interfaces of one address.
+    #[error("Two network interfaces have the MAC address {0}")]
+    DuplicateMac(secretvmm_api::MacAddr),
+    /// More devices than the interrupt controller has pins for.
+    #[error("{0} virtio devices are more than the {max} that a VM has room for", max = layout::VIRTIO_MAX)]
+    TooManyDevices(usize),
+    /// A vsock context id that means something else.
+    #[error("The guest's vsock context id is at least 3 and below 2^32 - 1, not {0}")]
+    Cid(u32),
+    /// MMDS on an interface that is not there.
+    #[error("MMDS is to be reached over network interface {0:?}, which does not exist")]
+    MmdsInterface(String),
+    /// Something of Firecracker's that this VMM does not have.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// A configuration or metadata file cannot be read.
+    #[error("JSON file {} cannot be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// The kernel's answer.
-        source: io::Error,
+        source: std::io::Error,
     },
-    /// The configuration file is no valid JSON, or says something unknown.
-    #[error("Configuration file {} is not valid", path.display())]
+    /// A configuration or metadata file is no valid JSON, or says something unknown.
+    #[error("JSON file {} is not valid", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
@@ -76,27 +126,14 @@ impl VmConfig {
             memory: DEFAULT_MEMORY,
             cpus: 1,
             ram: RamKind::default(),
+            drives: Vec::new(),
+            networks: Vec::new(),
+            vsock: None,
+            entropy: None,
+            serial: Serial::default(),
+            mmds: None,
+            boot_timer: false,
         }
-    }
-
-    /// Reads `--config-file`.
-    pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let text = read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let file = serde_json::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
-        Self::from_resources(file)
-    }
-
-    fn from_resources(file: VmConfigFile) -> Result<Self, Error> {
-        let mut config = Self::new(file.boot_source.kernel_image_path);
-        config.initrd = file.boot_source.initrd_path;
-        config.cmdline = file.boot_source.boot_args.unwrap_or(config.cmdline);
-        if let Some(machine) = file.machine_config {
-            let mib = machine.mem_size_mib;
-            config.memory = mib.checked_mul(1 << 20).and_then(round_memory).ok_or(Error::MemoryTooLarge(mib))?;
-            config.cpus = machine.vcpu_count;
-            config.ram = ram_kind(&machine)?;
-        }
-        Ok(config)
     }
 
     /// Checks what can be checked without asking the host.
@@ -110,57 +147,62 @@ impl VmConfig {
         if self.memory > 1 << 46 {
             return Err(Error::MemoryTooLarge(self.memory >> 20));
         }
-        Ok(())
+        if self.ram == RamKind::Secret(SecretOptions { huge: Huge::Off, pool: Pool::Boot }) {
+            return Err(Error::SmallPoolPages);
+        }
+        self.validate_devices()
+    }
+
+    fn validate_devices(&self) -> Result<(), Error> {
+        unique("drives", self.drives.iter().map(|drive| &drive.drive_id))?;
+        unique("network interfaces", self.networks.iter().map(|network| &network.iface_id))?;
+        let mut roots = self.drives.iter().filter(|drive| drive.is_root_device).map(|drive| &drive.drive_id);
+        if let (Some(one), Some(other)) = (roots.next(), roots.next()) {
+            return Err(Error::TwoRoots(one.clone(), other.clone()));
+        }
+        let macs: Vec<_> = self.networks.iter().filter_map(|network| network.guest_mac).collect();
+        if let Some(mac) = macs.iter().enumerate().find(|(at, mac)| macs.iter().take(*at).any(|other| other == *mac)) {
+            return Err(Error::DuplicateMac(*mac.1));
+        }
+        let devices = self.drives.len()
+            + self.networks.len()
+            + usize::from(self.vsock.is_some())
+            + usize::from(self.entropy.is_some());
+        if devices > layout::VIRTIO_MAX {
+            return Err(Error::TooManyDevices(devices));
+        }
+        if let Some(vsock) = self.vsock.as_ref().filter(|vsock| vsock.guest_cid < 3 || vsock.guest_cid == u32::MAX) {
+            return Err(Error::Cid(vsock.guest_cid));
+        }
+        let known = |id: &&String| self.networks.iter().any(|network| network.iface_id == **id);
+        match self.mmds.iter().flat_map(|mmds| &mmds.network_interfaces).find(|id| !known(id)) {
+            Some(id) => Err(Error::MmdsInterface(id.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The command line with what the root device adds to it.
+    pub fn full_cmdline(&self) -> String {
+        let Some(root) = self.drives.iter().find(|drive| drive.is_root_device) else { return self.cmdline.clone() };
+        let device = root.partuuid.as_ref().map_or("/dev/vda".to_owned(), |uuid| format!("PARTUUID={uuid}"));
+        let access = if root.is_read_only == Some(true) { "ro" } else { "rw" };
+        // What follows "--" is the init program's.
+        let (kernel, init) = match self.cmdline.split_once(" -- ") {
+            Some((kernel, init)) => (kernel, format!(" -- {init}")),
+            None => (self.cmdline.as_str(), String::new()),
+        };
+        format!("{kernel} root={device} {access}{init}")
     }
 }
 
-/// What the machine's memory is made of.
-fn ram_kind(machine: &MachineConfig) -> Result<RamKind, Error> {
-    let huge = match machine.huge_pages {
-        HugePages::None => Huge::Auto,
-        HugePages::Require2M => Huge::Require,
-    };
-    let pool = match machine.memory_pool {
-        MemoryPool::Auto => Pool::Auto,
-        MemoryPool::Boot => Pool::Boot,
-    };
-    match (machine.memory_backend, SecretOptions { huge, pool }) {
-        (MemoryBackend::Secret, options) => Ok(RamKind::Secret(options)),
-        (MemoryBackend::Shared, options) if options == SecretOptions::default() => Ok(RamKind::Shared),
-        (MemoryBackend::Shared, _) => Err(Error::SharedPages),
+fn unique<'a>(kind: &'static str, ids: impl Iterator<Item = &'a String>) -> Result<(), Error> {
+    let mut seen = std::collections::BTreeSet::new();
+    for id in ids {
+        if !seen.insert(id) {
+            return Err(Error::DuplicateId { kind, id: id.clone() });
+        }
     }
-}
-
-/// Reads a configuration file, of which a sane one has a few hundred bytes.
-fn read(path: &Path) -> io::Result<String> {
-    const LIMIT: u64 = 1 << 20;
-    let mut text = String::new();
-    File::open(path)?.take(LIMIT + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LIMIT {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(text)
-}
-
-/// Rounds a size in bytes up to whole 2 MiB, so that all of it can be mapped by 2M leaves. None if
-/// that overflows.
-pub fn round_memory(bytes: u64) -> Option<u64> {
-    bytes.checked_next_multiple_of(layout::RAM_ALIGN)
-}
-
-/// Parses a size such as `512M` or `2G` (K, M and G are powers of 1024) and rounds it up to a
-/// multiple of 2 MiB.
-pub fn parse_memory(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text.strip_prefix(digits) {
-        Some("K" | "k") => 10,
-        Some("M" | "m") => 20,
-        Some("G" | "g") => 30,
-        _ => return Err("give a number with K, M or G, such as 512M or 2G".to_owned()),
-    };
-    let count: u64 = digits.parse().map_err(|_| "give a whole number with K, M or G, such as 512M".to_owned())?;
-    let bytes = count.checked_mul(1 << shift).and_then(round_memory);
-    bytes.ok_or_else(|| "that is more than any machine has".to_owned())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -168,15 +210,9 @@ pub fn parse_memory(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn parse_memory_knows_suffixes_and_rounds_up() {
-        assert_eq!(parse_memory("512M"), Ok(512 << 20));
-        assert_eq!(parse_memory("2g"), Ok(2 << 30));
-        assert_eq!(parse_memory("32769K"), Ok(34 << 20));
-        assert_eq!(parse_memory("33M"), Ok(34 << 20));
-        for text in ["", "2", "2T", "-1M", "M", "1.5G", "2 G", "99999999999G", "18446744073709551615K"] {
-            assert!(parse_memory(text).is_err(), "{text}");
-        }
+    fn drive(id: &str, root: bool) -> Drive {
+        let text = format!(r#"{{"drive_id": "{id}", "is_root_device": {root}, "path_on_host": "/d"}}"#);
+        serde_json::from_str(&text).unwrap()
     }
 
     #[test]
@@ -195,20 +231,37 @@ mod tests {
     }
 
     #[test]
-    fn from_resources_fills_everything_and_defaults() {
-        let text = r#"{"boot-source": {"kernel_image_path": "/k", "initrd_path": "/i", "boot_args": "quiet"},
-                       "machine-config": {"vcpu_count": 4, "mem_size_mib": 65, "memory_backend": "shared"}}"#;
-        let config = VmConfig::from_resources(serde_json::from_str(text).unwrap()).unwrap();
-        let expected = VmConfig { initrd: Some("/i".into()), cmdline: "quiet".into(), ..VmConfig::new("/k".into()) };
-        assert_eq!(config, VmConfig { memory: 66 << 20, cpus: 4, ram: RamKind::Shared, ..expected });
-        let text = r#"{"boot-source": {"kernel_image_path": "/k"},
-                       "machine-config": {"vcpu_count": 1, "mem_size_mib": 512, "huge_pages": "2M", "memory_pool": "boot"}}"#;
-        let config = VmConfig::from_resources(serde_json::from_str(text).unwrap()).unwrap();
-        assert_eq!(config.ram, RamKind::Secret(SecretOptions { huge: Huge::Require, pool: Pool::Boot }));
-        let shared = text.replace("\"huge_pages\"", "\"memory_backend\": \"shared\", \"huge_pages\"");
-        assert!(matches!(VmConfig::from_resources(serde_json::from_str(&shared).unwrap()), Err(Error::SharedPages)));
-        let text = r#"{"boot-source": {"kernel_image_path": "/k"}}"#;
-        let config = VmConfig::from_resources(serde_json::from_str(text).unwrap()).unwrap();
-        assert_eq!(config, VmConfig::new("/k".into()));
+    fn validate_small_pages_of_the_pool_are_refused() {
+        let mut config = VmConfig::new("k".into());
+        config.ram = RamKind::Secret(SecretOptions { huge: Huge::Off, pool: Pool::Boot });
+        assert!(matches!(config.validate(), Err(Error::SmallPoolPages)));
+    }
+
+    #[test]
+    fn validate_devices_that_clash_are_refused() {
+        let mut config = VmConfig::new("k".into());
+        config.drives = vec![drive("a", true), drive("a", false)];
+        assert!(matches!(config.validate(), Err(Error::DuplicateId { .. })));
+        config.drives = vec![drive("a", true), drive("b", true)];
+        assert!(matches!(config.validate(), Err(Error::TwoRoots(..))));
+        config.drives = (0..20).map(|index| drive(&index.to_string(), false)).collect();
+        assert!(matches!(config.validate(), Err(Error::TooManyDevices(20))));
+        config.drives.clear();
+        for cid in [0, 2, u32::MAX] {
+            config.vsock = Some(Vsock { vsock_id: None, guest_cid: cid, uds_path: "/s".into() });
+            assert!(matches!(config.validate(), Err(Error::Cid(_))));
+        }
+    }
+
+    #[test]
+    fn full_cmdline_names_the_root_device_before_inits_words() {
+        let mut config = VmConfig::new("k".into());
+        config.cmdline = "quiet -- single".into();
+        assert_eq!(config.full_cmdline(), "quiet -- single");
+        config.drives = vec![drive("data", false), drive("root", true)];
+        assert_eq!(config.full_cmdline(), "quiet root=/dev/vda rw -- single");
+        config.drives[1].is_read_only = Some(true);
+        config.drives[1].partuuid = Some("0eaa91a0-01".into());
+        assert_eq!(config.full_cmdline(), "quiet root=PARTUUID=0eaa91a0-01 ro -- single");
     }
 }

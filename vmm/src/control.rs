@@ -23,6 +23,8 @@ pub enum Outcome {
     Quit,
     /// This signal asked the VMM to stop.
     Signal(i32),
+    /// The guest was asked to shut down and took too long (`--shutdown-timeout`).
+    TimeLimit,
     /// KVM or the host failed.
     Failure(Arc<kvm::RunError>),
 }

@@ -4,7 +4,7 @@ use crate::control::Outcome;
 
 /// Wrong usage, also of a configuration file (clap's own choice, too).
 pub const USAGE: u8 = 2;
-/// Nothing was started.
+/// Nothing was started: preflight refused, or guest memory could not be had.
 pub const PREFLIGHT: u8 = 3;
 /// The VMM failed.
 pub const FAILURE: u8 = 1;
@@ -16,6 +16,7 @@ pub fn code(outcome: &Outcome) -> u8 {
         Outcome::Failure(_) => FAILURE,
         Outcome::TripleFault => 4,
         Outcome::Panic => 5,
+        Outcome::TimeLimit => 6,
         Outcome::Signal(signal) => 128_u8.saturating_add(u8::try_from(*signal).unwrap_or(u8::MAX)),
     }
 }
@@ -43,6 +44,7 @@ mod tests {
             (Outcome::Quit, 0),
             (Outcome::TripleFault, 4),
             (Outcome::Panic, 5),
+            (Outcome::TimeLimit, 6),
             (Outcome::Signal(libc::SIGTERM), 143),
             (Outcome::Signal(libc::SIGHUP), 129),
         ] {

@@ -1,52 +1,65 @@
 //! `secretvmm`: flags in, exit code out.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-use secretvmm::cli::Cli;
+use secretvmm::cli::{Cli, Request};
 use secretvmm::control::Outcome;
-use secretvmm::memory::RamKind;
-use secretvmm::terminal::RawMode;
-use secretvmm::{VmConfig, builder, event_loop, exit, logger, preflight, signals};
+use secretvmm::controller::Controller;
+use secretvmm::requests::Requests;
+use secretvmm::{event_loop, exit, logger, signals};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logger::init(cli.log_level());
-    let code = match cli.into_config() {
-        Ok(config) => start(&config),
+    logger::init(cli.log_level(), cli.id());
+    let code = match cli.into_request() {
+        Ok(request) => serve(request),
         Err(err) => fail(&err, exit::USAGE),
     };
     ExitCode::from(code)
 }
 
-/// Checks, builds and runs one VM; returns the exit code.
-fn start(config: &VmConfig) -> u8 {
-    let prepared = match preflight::run(config) {
-        Ok(prepared) => prepared,
-        Err(err) => return fail(&err, exit::PREFLIGHT),
-    };
-    if config.ram == RamKind::Shared {
-        eprintln!("secretvmm: warning: guest memory is ordinary memory, which this host can read (--memory shared)");
+/// Starts the VM that the flags describe, or serves the API until there is one, and stays with it
+/// to its end; returns the exit code.
+fn serve(request: Request) -> u8 {
+    match prepare(&request) {
+        Ok((mut controller, requests)) => {
+            if let Some(config) = request.config
+                && let Err(err) = controller.start(config)
+            {
+                return fail(&err, err.exit_code());
+            }
+            signals::hold_back();
+            let result = event_loop::run(&mut controller, requests.as_ref());
+            drop(requests);
+            signals::let_through();
+            match result {
+                Ok(outcome) => finish(&outcome),
+                Err(err) => fail(&err, exit::FAILURE),
+            }
+        }
+        Err(err) => fail(err.as_ref(), exit::PREFLIGHT),
     }
-    if let Err(err) = signals::install_last_resort() {
-        return fail(&err, exit::FAILURE);
+}
+
+/// Logs, metrics and the API's thread, all there before any VM.
+fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn Error>> {
+    signals::install_last_resort()?;
+    let mut controller = Controller::new(request.options.clone())?;
+    controller.put_logger(request.logger.clone())?;
+    if let Some(metadata) = &request.metadata {
+        controller.put_mmds(metadata.clone())?;
     }
-    let mut vmm = match builder::build(config, prepared) {
-        Ok(vmm) => vmm,
-        Err(err) => return fail(&err, exit::FAILURE),
-    };
-    signals::hold_back();
-    let raw = match RawMode::enter() {
-        Ok(raw) => raw,
-        Err(err) => return fail(&err, exit::FAILURE),
-    };
-    let result = event_loop::run(&mut vmm);
-    drop(raw);
-    signals::let_through();
-    match result {
-        Ok(outcome) => finish(&outcome),
-        Err(err) => fail(&err, exit::FAILURE),
+    if let Some(metrics) = &request.metrics {
+        controller.put_metrics(metrics.clone())?;
     }
+    let requests = request.api_sock.as_deref().map(|path| {
+        // The API's thread is to leave signals to this one.
+        signals::hold_back();
+        Requests::serve(path, request.payload_limit)
+    });
+    Ok((controller, requests.transpose()?))
 }
 
 /// Says what is not plain from the guest's own output.
@@ -56,6 +69,7 @@ fn finish(outcome: &Outcome) -> u8 {
         Outcome::Quit => eprintln!("\nsecretvmm: quit"),
         Outcome::TripleFault => eprintln!("secretvmm: error: The guest triple-faulted"),
         Outcome::Panic => eprintln!("secretvmm: error: The guest's kernel panicked"),
+        Outcome::TimeLimit => eprintln!("secretvmm: error: The guest did not shut down in time and was stopped"),
         Outcome::Signal(signal) => log::info!("Ended by signal {signal}"),
         Outcome::Failure(err) => exit::report(err.as_ref()),
     }

@@ -5,11 +5,25 @@
 
 mod room;
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use kvm_ioctls::Kvm;
+
 use crate::config::VmConfig;
+use crate::controller::SharedMmds;
+use crate::devices::Output;
+use crate::devices::virtio::Opened;
+use crate::devices::virtio::block::{self, Block};
+use crate::devices::virtio::net::{self, Net};
+use crate::devices::virtio::rng::Rng;
+use crate::devices::virtio::vsock::{self, Vsock};
 use crate::kvm;
 use crate::loader::{self, Initrd, Kernel, Plan};
+use crate::logger::open_for_lines;
 use crate::memory::{Pool, RamKind};
-use kvm_ioctls::Kvm;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +52,29 @@ pub enum Error {
     /// memfd_secret(2) does not work.
     #[error(transparent)]
     Unavailable(#[from] secretmem::Unavailable),
+    /// A disk.
+    #[error(transparent)]
+    Block(#[from] block::Error),
+    /// A TAP.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// The socket of the vsock device.
+    #[error(transparent)]
+    Vsock(#[from] vsock::Error),
+    /// /dev/urandom.
+    #[error("The host's random numbers (/dev/urandom) cannot be opened")]
+    Rng(#[source] io::Error),
+    /// The file for the serial console.
+    #[error("The serial console's output {} cannot be written", path.display())]
+    SerialOutput {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Standard output.
+    #[error("Standard output cannot be set up for the serial console")]
+    StandardOutput(#[source] io::Error),
     /// RLIMIT_MEMLOCK.
     #[error(transparent)]
     Memlock(#[from] secretmem::memlock::Error),
@@ -47,7 +84,6 @@ pub enum Error {
 }
 
 /// What preflight has opened and decided, for the builder to use.
-#[derive(Debug)]
 pub struct Prepared {
     /// The checked kernel image.
     pub kernel: Kernel,
@@ -57,14 +93,20 @@ pub struct Prepared {
     pub plan: Plan,
     /// The open /dev/kvm.
     pub kvm: Kvm,
+    /// Virtio devices.
+    pub devices: Opened,
+    /// Where the serial console goes.
+    pub output: Output,
 }
 
 /// Checks files, KVM, secret memory, limits and free memory, in this order.
-pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
+pub fn run(config: &VmConfig, mmds: &SharedMmds) -> Result<Prepared, Error> {
     let kernel = Kernel::open(&config.kernel)?;
     let initrd = config.initrd.as_deref().map(Initrd::open).transpose()?;
-    loader::check_cmdline(&config.cmdline, kernel.cmdline_limit())?;
+    loader::check_cmdline(&config.full_cmdline(), kernel.cmdline_limit())?;
     let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.memory)?;
+    let devices = open_devices(config, mmds)?;
+    let output = open_output(config)?;
     let kvm = kvm::open()?;
     kvm::check(&kvm, config.cpus)?;
     if let RamKind::Secret(options) = config.ram {
@@ -74,7 +116,37 @@ pub fn run(config: &VmConfig) -> Result<Prepared, Error> {
         secretmem::memlock::make_room(config.memory)?;
     }
     room::check(config.memory, config.ram)?;
-    Ok(Prepared { kernel, initrd, plan, kvm })
+    Ok(Prepared { kernel, initrd, plan, kvm, devices, output })
+}
+
+/// Opens what the devices need of the host.
+fn open_devices(config: &VmConfig, mmds: &SharedMmds) -> Result<Opened, Error> {
+    let rng = config.entropy.as_ref().map(Rng::open).transpose().map_err(Error::Rng)?;
+    let drives = config.drives.iter().map(|drive| Ok((drive.drive_id.clone(), Block::open(drive)?)));
+    let networks = config.networks.iter().map(|network| {
+        let net = Net::open(network)?;
+        let net = if config.mmds.is_some() { net.with_mmds(mmds.clone())? } else { net };
+        Ok((network.iface_id.clone(), net))
+    });
+    Ok(Opened {
+        drives: drives.collect::<Result<_, block::Error>>()?,
+        networks: networks.collect::<Result<_, net::Error>>()?,
+        vsock: config.vsock.as_ref().map(Vsock::open).transpose()?,
+        rng,
+    })
+}
+
+fn open_output(config: &VmConfig) -> Result<Output, Error> {
+    match &config.serial.serial_out_path {
+        Some(path) => {
+            let file = open_for_lines(path);
+            file.map(Output::File).map_err(|source| Error::SerialOutput { path: path.clone(), source })
+        }
+        None => {
+            let file = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+            file.map(Output::Terminal).map_err(Error::StandardOutput)
+        }
+    }
 }
 
 fn check_series(features: u32, pool: Pool) -> Result<(), Error> {
@@ -94,6 +166,8 @@ fn check_series(features: u32, pool: Pool) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mmds::Mmds;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn check_series_names_what_is_missing() {
@@ -107,6 +181,9 @@ mod tests {
     #[test]
     fn run_kernel_is_looked_at_first() {
         let config = VmConfig::new("/nonexistent/bzImage".into());
-        assert!(matches!(run(&config), Err(Error::Loader(loader::Error::Read { .. }))));
+        assert!(matches!(
+            run(&config, &Arc::new(Mutex::new(Mmds::new(0)))),
+            Err(Error::Loader(loader::Error::Read { .. }))
+        ));
     }
 }

@@ -6,22 +6,28 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::FromRawFd;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::signal::register_signal_handler;
 
-use crate::control::{Control, Outcome};
 use crate::terminal;
 
 /// Signals that end the VM in good order.
 const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
-/// Turns signals into an outcome or, for SIGTSTP, into the wish to be suspended.
+/// What a signal wants of the main thread, until that has seen it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// SIGTSTP: to be suspended.
+    Suspend,
+    /// This signal asks for the end.
+    End(i32),
+}
+
+/// Turns signals into wishes.
 pub struct Signals {
     fd: File,
-    control: Arc<Control>,
-    suspend: Rc<Cell<bool>>,
+    wish: Rc<Cell<Option<Wish>>>,
 }
 
 /// Keeps the signals from having their usual effect on this thread and those it starts, so that
@@ -43,7 +49,7 @@ fn mask(how: libc::c_int) {
 
 impl Signals {
     /// Opens a descriptor for the signals that [`hold_back`] has blocked.
-    pub fn new(control: Arc<Control>, suspend: Rc<Cell<bool>>) -> io::Result<Self> {
+    pub fn new(wish: Rc<Cell<Option<Wish>>>) -> io::Result<Self> {
         // SAFETY: the set is valid; the result is checked below.
         let fd = unsafe { libc::signalfd(-1, &handled(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if fd < 0 {
@@ -51,7 +57,7 @@ impl Signals {
         }
         // SAFETY: a fresh descriptor that nobody else has.
         let fd = unsafe { File::from_raw_fd(fd) };
-        Ok(Self { fd, control, suspend })
+        Ok(Self { fd, wish })
     }
 
     fn handle(&mut self) {
@@ -60,8 +66,10 @@ impl Signals {
             // ssi_signo is the structure's first member.
             let [a, b, c, d, ..] = info;
             match i32::from_ne_bytes([a, b, c, d]) {
-                libc::SIGTSTP => self.suspend.set(true),
-                signal => self.control.finish(Outcome::Signal(signal)),
+                // Whoever asks for both means the end.
+                libc::SIGTSTP if self.wish.get().is_none() => self.wish.set(Some(Wish::Suspend)),
+                libc::SIGTSTP => {}
+                signal => self.wish.set(Some(Wish::End(signal))),
             }
         }
     }

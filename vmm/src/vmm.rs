@@ -8,13 +8,16 @@
 //!        +--------- stop -----+------ stop --+----> Stopped
 //! ```
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use kvm_ioctls::VmFd;
+use secretvmm_api::{KernelMemory, MemoryBackend, MemoryInfo, MemorySlot};
+use vm_memory::GuestMemoryBackend;
 
 use crate::control::{Command, Control};
-use crate::devices::SerialConsole;
+use crate::devices::virtio::VirtioDevices;
+use crate::devices::{Deaf, Platform, SerialConsole};
 use crate::kvm::{self, Vcpu, VcpuThread};
 use crate::memory::GuestRam;
 
@@ -69,7 +72,8 @@ pub struct Vmm {
     /// Present until [`Self::start`].
     vcpus: Vec<Vcpu>,
     control: Arc<Control>,
-    console: Arc<SerialConsole>,
+    platform: Platform,
+    devices: VirtioDevices,
     _vm: VmFd,
     ram: GuestRam,
 }
@@ -79,11 +83,12 @@ impl Vmm {
     pub(crate) fn new(
         vcpus: Vec<Vcpu>,
         control: Arc<Control>,
-        console: Arc<SerialConsole>,
+        platform: Platform,
+        devices: VirtioDevices,
         vm: VmFd,
         ram: GuestRam,
     ) -> Self {
-        Self { state: State::Configured, threads: Vec::new(), vcpus, control, console, _vm: vm, ram }
+        Self { state: State::Configured, threads: Vec::new(), vcpus, control, platform, devices, _vm: vm, ram }
     }
 
     /// Where the VM stands.
@@ -98,12 +103,50 @@ impl Vmm {
 
     /// The serial console.
     pub fn console(&self) -> &Arc<SerialConsole> {
-        &self.console
+        &self.platform.console
+    }
+
+    /// Asks the guest to shut down, by its keyboard.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub fn press_ctrl_alt_del(&self) -> Result<(), Deaf> {
+        self.platform.keyboard.press_ctrl_alt_del()
+    }
+
+    /// Asks the guest to shut down, by its power button.
+    pub fn press_power_button(&self) {
+        self.platform.power_button.press();
+    }
+
+    /// The virtio devices.
+    pub fn devices(&self) -> &VirtioDevices {
+        &self.devices
     }
 
     /// Guest RAM.
     pub fn ram(&self) -> &GuestRam {
         &self.ram
+    }
+
+    /// What guest RAM is made of, and what the kernel says of it at this moment.
+    ///
+    /// # Errors
+    /// /proc is not there.
+    pub fn memory_info(&self) -> io::Result<MemoryInfo> {
+        let kernel = self.ram.kernel_info()?;
+        let slots = self.ram.memory().iter().map(|region| region.slot());
+        Ok(MemoryInfo {
+            backing: if kernel.is_some() { MemoryBackend::Secret } else { MemoryBackend::Shared },
+            slots: slots.map(|slot| MemorySlot { gpa: slot.gpa, size: slot.size }).collect(),
+            kernel: kernel.map(|info| KernelMemory {
+                pages: info.pages,
+                direct_mapped: info.direct_mapped,
+                aliases: info.aliases,
+                huge: info.huge,
+                pool: info.pool,
+            }),
+        })
     }
 
     /// Starts the vCPU threads.
@@ -117,7 +160,7 @@ impl Vmm {
         Ok(())
     }
 
-    /// Takes all vCPUs out of the guest; returns when they are. If one cannot be had within a
+    /// Takes all vCPUs out of the guest, and the devices' hands off its memory; returns when they are. If one cannot be had within a
     /// second, all go on.
     pub fn pause(&mut self) -> Result<(), Error> {
         self.expect(State::Running, "paused")?;
@@ -126,6 +169,7 @@ impl Vmm {
             self.kick();
             // A vCPU that ended the VM in the meantime will not park any more.
             if self.control.wait_parked(self.threads.len()) || self.control.command() == Command::Stop {
+                self.devices.host_sides().iter().for_each(|side| side.pause());
                 self.state = State::Paused;
                 return Ok(());
             }
@@ -137,6 +181,7 @@ impl Vmm {
     /// Lets all vCPUs go on.
     pub fn resume(&mut self) -> Result<(), Error> {
         self.expect(State::Paused, "resumed")?;
+        self.devices.host_sides().iter().for_each(|side| side.resume());
         self.control.set(Command::Run);
         self.state = State::Running;
         Ok(())

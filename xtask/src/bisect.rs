@@ -13,7 +13,7 @@ use crate::linux::compile::BUILD_LOG;
 use crate::linux::kconfig::Options;
 use crate::linux::series::Series;
 use crate::linux::source::Source;
-use crate::nested::{self, Capture, Failure, Spec};
+use crate::nested::{self, Capture, Spec};
 use crate::support::paths::Paths;
 use crate::support::progress::duration;
 
@@ -103,10 +103,7 @@ fn boot(paths: &Paths, dir: &Path) -> Result<Result<Boot, String>> {
             Ok(Ok(Boot { said: copy.text().trim().to_owned(), reports }))
         }
         Ok(outcome) => Ok(Err(format!("the toy guest's program ended with code {}", outcome.code))),
-        Err(error) => match error.downcast_ref::<Failure>() {
-            None | Some(Failure::Interrupted(_)) => Err(error),
-            Some(Failure::Died(_) | Failure::Timeout(_)) => Ok(Err(format!("{error:#}"))),
-        },
+        Err(error) => nested::host_failure(error).map(Err),
     }
 }
 

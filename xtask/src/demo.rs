@@ -33,20 +33,9 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     build_release(paths)?;
 
     let evidence = paths.target.join("release/evidence");
-    let outcome = host::run_job(
-        paths,
-        &Job {
-            host: Host::Lab,
-            unpatched: false,
-            machine: args.machine.clone(),
-            source: args.source.clone(),
-            command: vec![evidence.into(), "demo".into()],
-            timeout: None,
-            verbose: false,
-            input: false,
-            copy: None,
-        },
-    )?;
+    let command = vec![evidence.into(), "demo".into()];
+    let job = Job { machine: args.machine.clone(), ..Job::new(Host::Lab, &args.source, command) };
+    let outcome = host::run_job(paths, &job)?;
     let reports = nested::log::reports(&outcome.log);
     if !reports.is_empty() {
         eprintln!("xtask: error: the host kernel complained, see {}:\n{}", outcome.log.display(), reports.join("\n"));

@@ -113,22 +113,34 @@ pub(crate) struct Job {
     pub(crate) copy: Option<Capture>,
 }
 
+impl Job {
+    /// A command without input on the usual machine, which may take its time.
+    pub(crate) fn new(host: Host, source: &SourceArgs, command: Vec<OsString>) -> Self {
+        Self {
+            host,
+            unpatched: false,
+            machine: MachineArgs::default(),
+            source: source.clone(),
+            command,
+            timeout: None,
+            verbose: false,
+            input: false,
+            copy: None,
+        }
+    }
+}
+
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     let command = if args.command.is_empty() { shell() } else { args.command.clone() };
-    let outcome = run_job(
-        paths,
-        &Job {
-            host: args.config,
-            unpatched: args.unpatched,
-            machine: args.machine.clone(),
-            source: args.source.clone(),
-            command,
-            timeout: args.timeout.map(Duration::from_secs),
-            verbose: args.verbose,
-            input: true,
-            copy: None,
-        },
-    )?;
+    let job = Job {
+        unpatched: args.unpatched,
+        machine: args.machine.clone(),
+        timeout: args.timeout.map(Duration::from_secs),
+        verbose: args.verbose,
+        input: true,
+        ..Job::new(args.config, &args.source, command)
+    };
+    let outcome = run_job(paths, &job)?;
     let reports = nested::log::reports(&outcome.log);
     if !reports.is_empty() {
         eprintln!("xtask: warning: the host kernel complained, see {}:\n{}", outcome.log.display(), reports.join("\n"));

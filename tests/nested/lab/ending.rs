@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use secretvmm_tests::guest::{BOOT_LIMIT, Ending, STEP_LIMIT};
+use secretvmm_tests::host::direct_map::meminfo_bytes;
 use secretvmm_tests::host::page_tables::direct_mapped_bytes;
+use secretvmm_tests::host::process::PAGE_SIZE;
 
 use crate::support::{assert_hidden, on_clean_host, own_guest, power_off};
 
-const PAGE_SIZE: u64 = 4096;
 /// How far free memory may differ before and after for reasons of the host's own, in KiB.
 const FREE_TOLERANCE_KIB: u64 = 16 << 10;
 
@@ -130,11 +131,9 @@ fn assert_direct_map_restored(before: u64) -> Result<()> {
 fn free_kib() -> Result<u64> {
     nix::unistd::sync();
     fs::write("/proc/sys/vm/drop_caches", "3").context("Cannot drop the caches")?;
-    let meminfo = fs::read_to_string("/proc/meminfo").context("Cannot read /proc/meminfo")?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemFree:")).context("No MemFree in /proc/meminfo")?;
-    let free: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    let free = meminfo_bytes("MemFree:")?.context("No MemFree in /proc/meminfo")?;
     let zones = fs::read_to_string("/proc/zoneinfo").context("Cannot read /proc/zoneinfo")?;
     let counts = zones.lines().filter_map(|line| line.trim().strip_prefix("count:"));
     let kept = counts.map(|count| count.trim().parse::<u64>()).sum::<Result<u64, _>>()?;
-    Ok(free + kept * PAGE_SIZE / 1024)
+    Ok((free + kept * PAGE_SIZE) >> 10)
 }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use secretvmm_tests::area::Area;
 use secretvmm_tests::holder::Holder;
 use secretvmm_tests::host::direct_map::meminfo_bytes;
-use secretvmm_tests::host::fdinfo::SecretFdInfo;
+use secretvmm_tests::host::fdinfo;
 use secretvmm_tests::secret::{self, EXCLUSIVE, HUGE, HUGE_SIZE, POOL, UNCACHED};
 use secretvmm_tests::toy::{Outcome, Program, ToyVm};
 
@@ -32,7 +32,7 @@ fn memory_control_group_hit_half_way_is_enomem_and_gives_all_back() -> Result<()
             ensure!(holder.result == "fallocate ENOMEM", "{arguments:?}: {}", holder.result);
             let bytes = holder.pages * 4096;
             ensure!(bytes > GROUP_BYTES / 2 && bytes <= GROUP_BYTES, "{arguments:?}: {bytes} bytes of {GROUP_BYTES}");
-            ensure!(SecretFdInfo::of_process(holder.pid())?.direct_mapped == 0, "Some of it is in the direct map");
+            ensure!(fdinfo::of_process(holder.pid())?.direct_mapped == 0, "Some of it is in the direct map");
             drop(holder);
             ensure!(group.killed()? == 0, "The OOM killer came for an fallocate");
             ensure!(secret_memory()? == 0, "Secret memory is left: {}", secret_memory()?);
@@ -89,9 +89,9 @@ fn sizes_and_flags_that_cannot_be_have_an_errno_each() -> Result<()> {
         for (what, result, expected) in cases {
             ensure!(result == Err(expected), "{what}: {result:?} instead of {expected}");
         }
-        ensure!(SecretFdInfo::of_file(&file)?.pages == 0, "A refused call populated");
+        ensure!(fdinfo::of_file(&file)?.pages == 0, "A refused call populated");
         secret::populate(&file, 0, length)?;
-        ensure!(SecretFdInfo::of_file(&file)?.pages == 512, "Nothing is populated");
+        ensure!(fdinfo::of_file(&file)?.pages == 512, "Nothing is populated");
         Ok(())
     })
 }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use secretvmm_tests::area::Area;
 use secretvmm_tests::bus_error::BusErrorsInterrupt;
 use secretvmm_tests::host::direct_map::meminfo_bytes;
-use secretvmm_tests::host::fdinfo::SecretFdInfo;
+use secretvmm_tests::host::fdinfo;
 use secretvmm_tests::host::kernel_log::KernelLog;
 use secretvmm_tests::host::process::{frame_at, frames_of};
 use secretvmm_tests::secret::{self, HUGE_SIZE};
@@ -56,7 +56,7 @@ fn soft_offline_moves_an_ordinary_page_and_no_secret_one() -> Result<()> {
             fs::write("/sys/kernel/debug/split_huge_pages", "1").context("Cannot split huge pages")?;
             memory.touch();
             ensure!(frames_of(&memory)? == before, "Secret pages were moved");
-            let info = SecretFdInfo::of_file(&file)?;
+            let info = fdinfo::of_file(&file)?;
             ensure!(info.direct_mapped == 0 && info.pages == 1024, "Not as it was: {info:?}");
             ensure!(info.huge == if small { 0 } else { 1024 }, "Split, or not as wanted: {info:?}");
             ensure!(guest.run(Program::Write, GOOD as u64)? == Outcome::Halted, "The guest does not go on");
@@ -71,7 +71,7 @@ fn poisoned_page_is_lost(small: bool) -> Result<()> {
         memory.touch();
         let mut guest = ToyVm::on(&memory)?;
         ensure!(guest.run(Program::Write, BAD as u64)? == Outcome::Halted, "INVALID: the page is bad already");
-        let before = SecretFdInfo::of_file(&file)?;
+        let before = fdinfo::of_file(&file)?;
         let corrupted = meminfo_bytes("HardwareCorrupted:")?;
 
         // KVM tells of the page by a SIGBUS, which is not to end this process.
@@ -85,7 +85,7 @@ fn poisoned_page_is_lost(small: bool) -> Result<()> {
         ensure!(bad == Outcome::Failed(Errno::EINTR), "The guest's write to a poisoned page: {bad:?}");
         ensure!(memory.try_read(BAD) == Err(Errno::EFAULT), "The poisoned page is there");
         ensure!(memory.try_read(GOOD) == Ok(1), "The neighbour's contents are gone");
-        let after = SecretFdInfo::of_file(&file)?;
+        let after = fdinfo::of_file(&file)?;
         ensure!(after == before && after.direct_mapped == 0, "The file was {before:?} and is {after:?}");
 
         let mut log = KernelLog::from_now()?;

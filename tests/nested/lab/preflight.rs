@@ -4,10 +4,16 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Result, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use secretmem::{Mode, SecretFile, memlock};
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, GUEST_VMLINUX, artifact};
 use secretvmm_tests::guest::GuestBuilder;
 
 use crate::support::{Scratch, assert_preflight_refuses, assert_refused, head, on_clean_host, own_guest};
+
+/// A script that runs its arguments in a control group of 256 MiB.
+const IN_SMALL_GROUP: &str = "cd /sys/fs/cgroup && echo +memory >cgroup.subtree_control && mkdir -p small && \
+                              echo 256M >small/memory.max && echo $$ >small/cgroup.procs && exec \"$0\" \"$@\"";
 
 #[test]
 fn kernel_missing() -> Result<()> {
@@ -64,9 +70,23 @@ fn memory_more_than_the_host_has() -> Result<()> {
 
 #[test]
 fn memory_more_than_the_control_group_allows() -> Result<()> {
-    let enter = "cd /sys/fs/cgroup && echo +memory >cgroup.subtree_control && mkdir -p small && \
-                 echo 256M >small/memory.max && echo $$ >small/cgroup.procs && exec \"$0\" \"$@\"";
-    refused(&own_guest()?.memory("512M").under(["sh", "-c", enter]), &["/sys/fs/cgroup/small leaves", "memory.max"])
+    let guest = own_guest()?.memory("512M").under(["sh", "-c", IN_SMALL_GROUP]);
+    refused(&guest, &["/sys/fs/cgroup/small leaves", "memory.max"])
+}
+
+/// From inside a control group namespace only the kernel sees the limit.
+#[test]
+fn memory_more_than_an_unseen_control_group_allows() -> Result<()> {
+    let guest = own_guest()?.memory("512M").under(["sh", "-c", IN_SMALL_GROUP, "unshare", "--cgroup"]);
+    refused(&guest, &["Memory ran out", "512 MiB", "--mem", "memory.max"])?;
+    let guest = guest.arguments(["--memory", "secret,huge=require"]);
+    refused(&guest, &["Pages of 2 MiB ran out", "512 MiB", "huge=auto", "memory.max"])
+}
+
+#[test]
+fn memory_more_than_the_address_space_allows() -> Result<()> {
+    let guest = own_guest()?.memory("512M").under(["prlimit", "--as=268435456"]);
+    refused(&guest, &["512 MiB", "RLIMIT_AS", "ulimit -v"])
 }
 
 #[test]
@@ -80,7 +100,8 @@ fn memory_options_that_make_no_sense_are_usage_errors() -> Result<()> {
     for memory in ["shared,huge=require", "secret,huge=2M", "secret,pool=", "secret,", "hidden"] {
         assert_refused(&own_guest()?.arguments(["--memory", memory]), 2, &["--memory"])?;
     }
-    Ok(())
+    let guest = own_guest()?.arguments(["--memory", "secret,huge=off,pool=boot"]);
+    assert_refused(&guest, 2, &["2 MiB only", "huge=off", "pool=boot"])
 }
 
 #[test]
@@ -98,6 +119,19 @@ fn memory_or_cpus_out_of_range_is_a_usage_error() -> Result<()> {
 fn locked_memory_limit_too_low_and_fixed() -> Result<()> {
     let wrapper = ["prlimit", "--memlock=1048576:1048576", "setpriv", "--bounding-set=-sys_resource"];
     refused(&own_guest()?.under(wrapper), &["RLIMIT_MEMLOCK", "ulimit -l", "LimitMEMLOCK"])
+}
+
+/// A file that nobody maps counts, and only the kernel sees it.
+#[test]
+fn locked_memory_limit_reached_unseen() -> Result<()> {
+    let other = SecretFile::create(256 << 20, Mode::empty())?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    memlock::make_room(other.size())?;
+    let populated = other.populate(0, other.size());
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
+    populated?;
+    let wrapper = ["prlimit", "--memlock=402653184:402653184", "setpriv", "--bounding-set=-sys_resource"];
+    refused(&own_guest()?.memory("256M").under(wrapper), &["RLIMIT_MEMLOCK", "393216 KiB", "256 MiB", "ulimit -l"])
 }
 
 #[test]

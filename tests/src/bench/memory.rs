@@ -1,26 +1,18 @@
 //! Memory to measure: mapped 2 MiB-aligned, filled, used by a guest, given back.
-#![allow(unsafe_code)] // memfd_secret and anonymous huge pages are used by address.
+#![allow(unsafe_code)] // Secret memory and anonymous huge pages are used by address.
 
-use std::fs::File;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
-use secretmem::{Mapping, memlock};
+use secretmem::{Mapping, Mode, SecretFile, memlock};
 
 use crate::host::direct_map::meminfo_bytes;
 
 const PAGE_SIZE: usize = 4096;
 const PMD_SIZE: usize = secretmem::PMD_SIZE as usize;
-
-/// `memfd_secret(2)`: 2 MiB folios or an error (the series' include/uapi/linux/secretmem.h).
-const SECRETMEM_HUGE: libc::c_long = 0x4;
-/// `memfd_secret(2)`: memory of the boot pool or an error.
-const SECRETMEM_POOL: libc::c_long = 0x8;
 
 /// Where memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,22 +49,13 @@ impl Backing {
             Some(_) => None,
         })
     }
-
-    /// The flags to try, best first: a kernel refuses with EINVAL those it does not know.
-    fn flags(self) -> &'static [libc::c_long] {
-        match self {
-            Backing::Thp => &[],
-            Backing::Secret => &[SECRETMEM_HUGE, 0],
-            Backing::Pool => &[SECRETMEM_POOL | SECRETMEM_HUGE, SECRETMEM_POOL],
-        }
-    }
 }
 
 /// A writable mapping. Dropping it gives everything back before it returns.
 pub struct Memory(Area);
 
 enum Area {
-    Secret { mapping: Mapping, file: File },
+    Secret { mapping: Mapping, file: SecretFile },
     Thp { start: NonNull<u8>, length: usize, reservation: (NonNull<u8>, usize) },
 }
 
@@ -86,8 +69,7 @@ impl Memory {
             return map_thp(usize::try_from(bytes)?);
         }
         memlock::make_room(bytes)?;
-        let file = secret_file(backing)?;
-        file.set_len(bytes).context("Cannot size the secret memory")?;
+        let file = secret_file(backing, bytes)?;
         let mapping = Mapping::new(&file, 0, bytes)?;
         Ok(Memory(Area::Secret { mapping, file }))
     }
@@ -114,7 +96,12 @@ impl Memory {
     /// The kernel has not so much.
     pub fn fill(&self) -> Result<()> {
         if let Area::Secret { file, .. } = &self.0 {
-            allocate(file, self.size())?;
+            match file.populate(0, file.size()) {
+                // Only the series' secret files take fallocate(2).
+                Err(secretmem::Error::Populate { source, .. })
+                    if matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENODEV)) => {}
+                result => result?,
+            }
         }
         for offset in (0..self.size()).step_by(PAGE_SIZE) {
             // SAFETY: the offset lies inside the mapping, which is writable; no Rust object is there.
@@ -149,28 +136,14 @@ fn map_thp(length: usize) -> Result<Memory> {
     Ok(memory)
 }
 
-fn secret_file(backing: Backing) -> Result<File> {
-    let mut result = Err(Errno::EINVAL);
-    for flags in backing.flags() {
-        // SAFETY: the call takes flags only.
-        let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::c_long::from(libc::O_CLOEXEC) | flags) };
-        result = Errno::result(fd);
-        if result != Err(Errno::EINVAL) {
-            break;
-        }
+fn secret_file(backing: Backing, bytes: u64) -> secretmem::Result<SecretFile> {
+    if backing == Backing::Pool {
+        return SecretFile::create(bytes, Mode::POOL);
     }
-    let fd = i32::try_from(result.context("memfd_secret failed")?)?;
-    // SAFETY: the call has just returned this descriptor to us alone.
-    Ok(unsafe { File::from_raw_fd(fd) })
-}
-
-/// Allocates a file's pages; does nothing on a kernel whose secret files take no `fallocate(2)`.
-fn allocate(file: &File, length: usize) -> Result<()> {
-    // SAFETY: the call takes a descriptor that we hold and plain numbers.
-    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, libc::off_t::try_from(length)?) };
-    match Errno::result(result) {
-        Ok(_) | Err(Errno::EOPNOTSUPP | Errno::ENODEV) => Ok(()),
-        Err(errno) => Err(errno).context("Cannot allocate the secret memory"),
+    match SecretFile::create(bytes, Mode::HUGE) {
+        // Without the series secret memory has no modes.
+        Err(secretmem::Error::UnknownMode(_)) => SecretFile::create(bytes, Mode::empty()),
+        result => result,
     }
 }
 

@@ -11,5 +11,4 @@ pub mod memory;
 pub mod row;
 pub mod speed;
 pub mod stage2;
-pub mod stats;
 pub mod work;

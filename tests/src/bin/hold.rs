@@ -9,7 +9,7 @@ use clap::Parser;
 use nix::errno::Errno;
 use secretmem::memlock;
 use secretvmm_tests::area::Area;
-use secretvmm_tests::host::fdinfo::SecretFdInfo;
+use secretvmm_tests::host::fdinfo;
 use secretvmm_tests::secret;
 
 /// Populates secret memory, prints `held` or the call that failed with its errno, and keeps what it has.
@@ -51,7 +51,7 @@ fn run(cli: &Cli) -> io::Result<()> {
     let mut area = None;
     let result =
         file.as_ref().map_err(|failed| Failed(failed.0, failed.1)).and_then(|file| fill(file, length, cli.touch));
-    let info = file.as_ref().ok().and_then(|file| SecretFdInfo::of_file(file).ok()).unwrap_or_default();
+    let info = file.as_ref().ok().and_then(|file| fdinfo::of_file(file).ok()).unwrap_or_default();
     let said = match result {
         Ok(mapped) => {
             area = Some(mapped);

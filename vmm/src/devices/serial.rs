@@ -9,12 +9,14 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use secretvmm_api::{RateLimiter as Limits, TokenBucket};
 use vm_superio::Trigger;
 use vm_superio::serial::{Serial, SerialEvents};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::PortDevice;
 use crate::control::{Command, Control};
+use crate::devices::virtio::RateLimiter;
 
 const DATA: u16 = 0;
 const IER: u16 = 1;
@@ -68,9 +70,27 @@ struct Uart {
     receiving: bool,
 }
 
+/// What the guest's output goes to.
+#[derive(Debug)]
+pub enum Output {
+    /// Somebody reads it, and the guest waits for him.
+    Terminal(File),
+    /// A file or named pipe; what it does not take at once is lost.
+    File(File),
+}
+
+impl Output {
+    fn file(&mut self) -> &mut File {
+        match self {
+            Self::Terminal(file) | Self::File(file) => file,
+        }
+    }
+}
+
 /// Where the guest's output goes.
 struct Line {
-    out: Option<File>,
+    out: Option<Output>,
+    limit: Option<RateLimiter>,
     control: Arc<Control>,
 }
 
@@ -87,14 +107,24 @@ impl SerialConsole {
 
     /// A console that raises `interrupt` and sends to `out`; blocked output is given up when
     /// `control` says stop.
-    pub fn new(interrupt: EventFd, out: File, control: Arc<Control>) -> io::Result<Self> {
+    pub fn new(interrupt: EventFd, out: Output, control: Arc<Control>) -> io::Result<Self> {
         let room = Arc::new(Room { event: EventFd::new(libc::EFD_NONBLOCK)?, wanted: AtomicBool::new(false) });
         let registers = Serial::with_events(Interrupt(interrupt), room.clone(), Vec::new());
         Ok(Self {
-            line: Mutex::new(Line { out: Some(out), control }),
+            line: Mutex::new(Line { out: Some(out), limit: None, control }),
             uart: Mutex::new(Uart { registers, divisor_latch: false, receiving: false }),
             room,
         })
+    }
+
+    /// Drops output above `limit` bytes a time.
+    ///
+    /// # Errors
+    /// The host gives no timer.
+    pub fn limit(&self, limit: TokenBucket) -> io::Result<()> {
+        let limiter = RateLimiter::new(Some(&Limits { bandwidth: Some(limit), ops: None }))?;
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).limit = Some(limiter);
+        Ok(())
     }
 
     /// Hands input to the guest and returns how many bytes it took. None at all while its driver
@@ -168,11 +198,14 @@ impl Uart {
 impl Line {
     /// Writes all of `bytes`, waiting for the terminal as long as the VM is to go on.
     fn send(&mut self, mut bytes: &[u8]) {
+        if self.limit.as_mut().is_some_and(|limit| !limit.consume(bytes.len() as u64)) {
+            return;
+        }
         while let Some(out) = &mut self.out {
             if bytes.is_empty() {
                 return;
             }
-            match io::Write::write(out, bytes) {
+            match io::Write::write(out.file(), bytes) {
                 Ok(0) => self.out = None,
                 Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
                 // The kick that stops a vCPU thread lands here, too.
@@ -182,12 +215,12 @@ impl Line {
                     }
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.wait_writable() {
+                    if matches!(out, Output::File(_)) || !self.wait_writable() {
                         return;
                     }
                 }
                 Err(err) => {
-                    log::warn!("Guest output is dropped from here on, standard output is gone: {err}");
+                    log::warn!("Guest output is dropped from here on, nobody takes it: {err}");
                     self.out = None;
                 }
             }
@@ -211,9 +244,23 @@ mod tests {
     fn console() -> (SerialConsole, EventFd, File) {
         let interrupt = EventFd::new(libc::EFD_NONBLOCK).unwrap();
         let out = TempFile::new().unwrap().into_file();
-        let console =
-            SerialConsole::new(interrupt.try_clone().unwrap(), out.try_clone().unwrap(), Control::new().unwrap());
+        let console = SerialConsole::new(
+            interrupt.try_clone().unwrap(),
+            Output::Terminal(out.try_clone().unwrap()),
+            Control::new().unwrap(),
+        );
         (console.unwrap(), interrupt, out)
+    }
+
+    #[test]
+    fn output_above_the_limit_is_dropped() {
+        let (serial, _, mut out) = console();
+        serial.limit(TokenBucket { size: 3, one_time_burst: None, refill_time: 3_600_000 }).unwrap();
+        b"abcdef".iter().for_each(|byte| serial.write(DATA, *byte));
+        let mut text = String::new();
+        out.rewind().unwrap();
+        out.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc");
     }
 
     #[test]

@@ -8,8 +8,9 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::Error;
 use super::kick::{Armed, Kick};
-use crate::bus::PortBus;
+use crate::bus::Buses;
 use crate::control::{Command, Control, Outcome};
+use crate::metrics::METRICS;
 
 /// Enough for the run loop and a device; thirty-two of them are still small.
 const STACK: usize = 256 << 10;
@@ -59,7 +60,7 @@ pub enum RunError {
 pub struct Vcpu {
     id: u8,
     fd: VcpuFd,
-    bus: Arc<PortBus>,
+    buses: Arc<Buses>,
     control: Arc<Control>,
 }
 
@@ -70,9 +71,9 @@ pub struct VcpuThread {
 }
 
 impl Vcpu {
-    /// A vCPU whose port accesses go to `bus` and that obeys `control`.
-    pub fn new(id: u8, fd: VcpuFd, bus: Arc<PortBus>, control: Arc<Control>) -> Self {
-        Self { id, fd, bus, control }
+    /// A vCPU whose accesses to devices go to `buses` and that obeys `control`.
+    pub fn new(id: u8, fd: VcpuFd, buses: Arc<Buses>, control: Arc<Control>) -> Self {
+        Self { id, fd, buses, control }
     }
 
     /// Starts the thread, which waits for [`Command::Run`].
@@ -117,11 +118,22 @@ impl Vcpu {
     fn enter(&mut self) -> Option<Outcome> {
         while self.control.command() == Command::Run {
             match self.fd.run() {
-                Ok(VcpuExit::IoOut(port, data)) => self.bus.write(port, data),
-                Ok(VcpuExit::IoIn(port, data)) => self.bus.read(port, data),
-                // No device has memory-mapped registers: reads are all ones, writes are lost.
-                Ok(VcpuExit::MmioRead(_, data)) => data.fill(0xff),
-                Ok(VcpuExit::MmioWrite(..)) => {}
+                Ok(VcpuExit::IoOut(port, data)) => {
+                    METRICS.vcpu.exit_io_out.inc();
+                    self.buses.ports.write(port, data);
+                }
+                Ok(VcpuExit::IoIn(port, data)) => {
+                    METRICS.vcpu.exit_io_in.inc();
+                    self.buses.ports.read(port, data);
+                }
+                Ok(VcpuExit::MmioRead(address, data)) => {
+                    METRICS.vcpu.exit_mmio_read.inc();
+                    self.buses.mmio.read(address, data);
+                }
+                Ok(VcpuExit::MmioWrite(address, data)) => {
+                    METRICS.vcpu.exit_mmio_write.inc();
+                    self.buses.mmio.write(address, data);
+                }
                 Ok(VcpuExit::Shutdown) => return Some(Outcome::TripleFault),
                 Ok(VcpuExit::Intr) => return None,
                 Err(err) if matches!(err.errno(), libc::EINTR | libc::EAGAIN) => return None,
@@ -137,6 +149,7 @@ impl Vcpu {
     }
 
     fn failure(&mut self, problem: Problem) -> Outcome {
+        METRICS.vcpu.failures.inc();
         let rip = self.fd.get_regs().map_or(0, |regs| regs.rip);
         Outcome::Failure(Arc::new(match problem {
             Problem::MemoryFault => RunError::MemoryFault { rip },

@@ -89,11 +89,9 @@ impl Backing {
         match self {
             Self::Secret(_, SecretOptions { huge: Huge::Off, .. }) => Ok(mapping.use_small_pages()?),
             Self::Secret(file, _) => {
-                let end = offset + mapping.len() as u64;
-                for start in (offset..end).step_by(POPULATE_STEP) {
-                    file.populate(start, (end - start).min(POPULATE_STEP as u64))?;
-                    log::debug!("{} MiB of guest memory are there", (start + POPULATE_STEP as u64).min(end) >> 20);
-                }
+                let size = mapping.len() as u64;
+                file.populate(offset, size)?;
+                log::info!("{} MiB of guest memory are there", size >> 20);
                 Ok(())
             }
             Self::Shared(_) => Ok(()),
@@ -109,9 +107,6 @@ impl AsFd for Backing {
         }
     }
 }
-
-/// Bytes populated by one call. Each costs the host one flush of its TLBs.
-const POPULATE_STEP: usize = 256 << 20;
 
 fn memfd(size: u64) -> io::Result<File> {
     // SAFETY: the name is a C string; the call touches nothing else.

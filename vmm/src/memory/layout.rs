@@ -10,7 +10,9 @@
 //!   1 MiB    +---------------------------+
 //!            | RAM: kernel ... initrd    |
 //!   ≤ 3 GiB  +---------------------------+ HOLE_START
-//!            | devices: IOAPIC, LAPIC,   |
+//!            | boot timer                |
+//! 0xd000_0000 | virtio devices, 4K each   |
+//!            | IOAPIC, LAPIC,            |
 //!            | KVM's own pages           |
 //!   4 GiB    +---------------------------+ HIGH_RAM
 //!            | RAM above 3 GiB           |
@@ -52,6 +54,14 @@ pub const HIMEM: u64 = 0x10_0000;
 
 /// Where RAM stops below 4 GiB and the devices' addresses begin.
 pub const HOLE_START: u64 = 3 << 30;
+/// The registers of the first virtio device; those of each further one lie a page behind.
+pub const VIRTIO_MMIO: u64 = 0xd000_0000;
+/// What a virtio device takes, in bytes.
+pub const VIRTIO_MMIO_SIZE: u64 = 0x1000;
+/// The interrupt of the first virtio device.
+pub const VIRTIO_GSI: u32 = 5;
+/// The most virtio devices: the I/O APIC's pins 5 to 23, one each.
+pub const VIRTIO_MAX: usize = 19;
 /// The I/O APIC's registers.
 pub const IOAPIC: u32 = 0xfec0_0000;
 /// Every vCPU's local APIC registers.
@@ -63,11 +73,17 @@ pub const KVM_TSS: u64 = 0xfffb_d000;
 /// Where RAM goes on above the hole.
 pub const HIGH_RAM: u64 = 4 << 30;
 
+/// Firecracker's boot timer, one byte.
+pub const BOOT_TIMER: u64 = HOLE_START;
+/// The keyboard's interrupt.
+pub const KEYBOARD_GSI: u32 = 1;
+/// The power button's interrupt.
+pub const POWER_BUTTON_GSI: u32 = 3;
 /// COM1, eight ports.
 pub const COM1_PORT: u16 = 0x3f8;
 /// COM1's interrupt.
 pub const COM1_GSI: u32 = 4;
-/// The keyboard controller, of which only the reset line exists.
+/// The keyboard controller.
 pub const I8042_PORT: u16 = 0x60;
 /// pvpanic's one port, see QEMU's docs/specs/pvpanic.
 pub const PVPANIC_PORT: u16 = 0x505;
@@ -83,6 +99,21 @@ pub struct Slot {
     pub size: u64,
     /// Offset of the first byte in the backing file.
     pub offset: u64,
+}
+
+/// Where a virtio device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VirtioSlot {
+    /// Guest-physical address of its registers, [`VIRTIO_MMIO_SIZE`] bytes.
+    pub address: u64,
+    /// Its interrupt.
+    pub gsi: u32,
+}
+
+/// The places for virtio devices, in the order in which a guest finds them.
+pub fn virtio_slots() -> impl Iterator<Item = VirtioSlot> {
+    let addresses = (VIRTIO_MMIO..).step_by(VIRTIO_MMIO_SIZE as usize);
+    addresses.zip(VIRTIO_GSI..).map(|(address, gsi)| VirtioSlot { address, gsi }).take(VIRTIO_MAX)
 }
 
 /// Splits `size` bytes of RAM, a multiple of 2 MiB, around the hole.
@@ -139,6 +170,13 @@ mod tests {
         for slot in slots {
             assert_eq!((slot.gpa % RAM_ALIGN, slot.size % RAM_ALIGN, slot.offset % RAM_ALIGN), (0, 0, 0));
         }
+    }
+
+    #[test]
+    fn virtio_slots_end_at_the_io_apics_last_pin() {
+        let slots: Vec<_> = virtio_slots().collect();
+        assert_eq!(slots[0], VirtioSlot { address: 0xd000_0000, gsi: 5 });
+        assert_eq!(slots[VIRTIO_MAX - 1], VirtioSlot { address: 0xd001_2000, gsi: 23 });
     }
 
     #[test]

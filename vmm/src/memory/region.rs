@@ -1,9 +1,10 @@
 //! Guest RAM as vm-memory regions that own their mappings.
 #![allow(unsafe_code)] // Volatile slices over our own mapping.
 
+use std::io;
 use std::sync::Arc;
 
-use secretmem::Mapping;
+use secretmem::{FdInfo, Mapping};
 use vm_memory::bitmap::BS;
 use vm_memory::guest_memory::Result as MemoryResult;
 use vm_memory::{
@@ -67,12 +68,19 @@ impl GuestMemoryRegionBytes for RamRegion {}
 pub struct GuestRam {
     memory: GuestMemory,
     /// Open for the life of the VM, so that the operator can read /proc/PID/fdinfo.
-    _backing: Backing,
+    backing: Backing,
 }
 
 impl GuestRam {
     /// Makes and maps `size` bytes, a multiple of 2 MiB, and populates secret memory.
+    ///
+    /// # Errors
+    /// [`Error`], which says what to do wherever it is the host's settings that refuse.
     pub fn create(kind: RamKind, size: u64) -> Result<Self, Error> {
+        Self::make(kind, size).map_err(|err| err.explain(kind, size))
+    }
+
+    fn make(kind: RamKind, size: u64) -> Result<Self, Error> {
         let backing = Backing::create(kind, size)?;
         let mut regions = Vec::new();
         for slot in layout::slots(size) {
@@ -81,7 +89,15 @@ impl GuestRam {
             regions.push(Arc::new(RamRegion { slot, mapping }));
         }
         let memory = GuestMemory::from_arc_regions(regions)?;
-        Ok(Self { memory, _backing: backing })
+        Ok(Self { memory, backing })
+    }
+
+    /// What the kernel says of it at this moment; None for ordinary memory.
+    ///
+    /// # Errors
+    /// /proc is not there.
+    pub fn kernel_info(&self) -> io::Result<Option<FdInfo>> {
+        FdInfo::of(&self.backing)
     }
 
     /// What devices and loaders get: memory, and no word of what it is made of.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::memory::{Pool, RamKind};
+use crate::memory::{Huge, Pool, RamKind, SecretOptions};
 
 /// Why the guest does not fit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,16 +51,22 @@ pub enum Error {
 /// Checks that `need` bytes are there. A host that does not say how much it has is believed.
 pub(super) fn check(need: u64, ram: RamKind) -> Result<(), Error> {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let pool = if let RamKind::Secret(options) = ram { Some(options.pool) } else { None };
-    if pool == Some(Pool::Boot) {
+    if matches!(ram, RamKind::Secret(SecretOptions { pool: Pool::Boot, .. })) {
         return check_pool(&meminfo, need);
     }
-    // Whether this user may take from the pool shows when it is tried: here, an optimist counts.
-    let pooled = pool.and_then(|_| figure(&meminfo, "SecretPoolFree:")).unwrap_or(0);
-    let need = need.saturating_sub(pooled);
+    let need = need.saturating_sub(pooled(&meminfo, ram));
     check_host(&meminfo, need)?;
     let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     check_groups(Path::new("/sys/fs/cgroup"), &membership, need)
+}
+
+/// Bytes that the pool may contribute, whose pages are all of 2 MiB. Whether this user may take from
+/// it shows when it is tried: here, an optimist counts.
+fn pooled(meminfo: &str, ram: RamKind) -> u64 {
+    match ram {
+        RamKind::Shared | RamKind::Secret(SecretOptions { huge: Huge::Off, .. }) => 0,
+        RamKind::Secret(_) => figure(meminfo, "SecretPoolFree:").unwrap_or(0),
+    }
 }
 
 fn check_host(meminfo: &str, need: u64) -> Result<(), Error> {
@@ -125,6 +131,16 @@ mod tests {
         let meminfo = "MemAvailable: 4096 kB\nSecretPoolTotal: 4096 kB\nSecretPoolFree: 2048 kB\n";
         assert_eq!(check_pool(meminfo, 2 << 20), Ok(()));
         assert_eq!(check_pool(meminfo, 3 << 20), Err(Error::Pool { need: 3 << 20, available: 2 << 20 }));
+    }
+
+    #[test]
+    fn pooled_counts_for_secret_memory_in_2m_pages_only() {
+        let meminfo = "SecretPoolTotal: 4096 kB\nSecretPoolFree: 2048 kB\n";
+        let secret = |huge| RamKind::Secret(SecretOptions { huge, pool: Pool::Auto });
+        assert_eq!(pooled(meminfo, secret(Huge::Auto)), 2 << 20);
+        assert_eq!(pooled(meminfo, secret(Huge::Off)), 0);
+        assert_eq!(pooled(meminfo, RamKind::Shared), 0);
+        assert_eq!(pooled("", secret(Huge::Auto)), 0, "no pool");
     }
 
     #[test]

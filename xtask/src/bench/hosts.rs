@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::rows::Rows;
 use crate::host::{self, Host, Job, MachineArgs};
 use crate::kernel::SourceArgs;
-use crate::nested::{self, Capture, Failure};
+use crate::nested::{self, Capture};
 use crate::support::paths::Paths;
 
 /// No run takes so long.
@@ -115,25 +115,17 @@ fn measure(
     let mut command: Vec<OsString> = vec![paths.target.join("release/bench").into()];
     command.extend(host.command.iter().map(argument));
     let job = Job {
-        host: Host::Lab,
         unpatched: host.unpatched,
         machine: MachineArgs { append: host.append.into(), icount: host.icount, ..MachineArgs::default() },
-        source: source.clone(),
-        command,
         timeout: Some(LIMIT),
-        verbose: false,
-        input: false,
         copy: Some(copy.clone()),
+        ..Job::new(Host::Lab, source, command)
     };
     let trouble = match host::run_job(paths, &job) {
-        Err(error) => match error.downcast_ref::<Failure>() {
-            None | Some(Failure::Interrupted(_)) => return Err(error),
-            Some(Failure::Died(_) | Failure::Timeout(_)) => Some(format!("{title}: {error:#}")),
-        },
-        Ok(outcome) if outcome.code != 0 => Some(format!("{title}: exit code {}", outcome.code)),
-        Ok(outcome) => nested::log::reports(&outcome.log)
-            .first()
-            .map(|report| format!("{title}: the host kernel complained, see {}: {report}", outcome.log.display())),
+        Err(error) => Some(nested::host_failure(error)?),
+        Ok(outcome) if outcome.code != 0 => Some(format!("exit code {}", outcome.code)),
+        Ok(outcome) => outcome.complaint(),
     };
+    let trouble = trouble.map(|trouble| format!("{title}: {trouble}"));
     Ok((Rows::parse(&copy.text()), trouble))
 }

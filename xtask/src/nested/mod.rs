@@ -128,6 +128,14 @@ pub(crate) struct Outcome {
     pub(crate) log: PathBuf,
 }
 
+impl Outcome {
+    /// What the host's kernel complained of first, and where the rest is.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        let reports = log::reports(&self.log);
+        reports.first().map(|report| format!("the host kernel complained, see {}: {report}", self.log.display()))
+    }
+}
+
 /// The nested host failed, not the command in it.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -166,3 +174,14 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// How a nested host failed, for those who go on with another one.
+///
+/// # Errors
+/// Gives back what is no host's failure, and the user's wish to end.
+pub(crate) fn host_failure(error: anyhow::Error) -> anyhow::Result<String> {
+    match error.downcast_ref::<Failure>() {
+        None | Some(Failure::Interrupted(_)) => Err(error),
+        Some(Failure::Died(_) | Failure::Timeout(_)) => Ok(format!("{error:#}")),
+    }
+}

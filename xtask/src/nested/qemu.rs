@@ -29,10 +29,10 @@ pub(super) struct Files<'a> {
 
 /// The QEMU command for `spec`, which when it emulates runs on one CPU alone.
 ///
-/// QEMU (7.2 and until 10 at least) changes a CPU's pending interrupts in VMRUN and #VMEXIT
-/// without the lock that its timers and devices hold for it (target/i386/tcg/sysemu/svm_helper.c).
-/// An interrupt that arrives in that instant is lost for good, and the nested host hangs within
-/// minutes. On one CPU the two threads cannot meet: the change is one instruction.
+/// QEMU 7.2 changes a CPU's pending interrupts in VMRUN and #VMEXIT without the lock that its
+/// timers and devices hold for it (target/i386/tcg/sysemu/svm_helper.c). An interrupt that arrives
+/// in that instant is lost for good, and the nested host hangs within minutes. On one CPU the two
+/// threads cannot meet: the change is one instruction.
 pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
     let kvm = kvm_nests(Path::new("/")) && !spec.icount;
     let mut qemu = if kvm {

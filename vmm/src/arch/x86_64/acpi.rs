@@ -1,7 +1,7 @@
 //! ACPI tables: hardware-reduced, so that no PIT, SCI, PM timer or CMOS needs to exist.
 //!
 //! ```text
-//! RSDP → XSDT → FADT → DSDT (COM1, pvpanic, \_S5)
+//! RSDP → XSDT → FADT → DSDT (COM1, keyboard, power button, pvpanic, virtio devices, \_S5)
 //!             → MADT (one local APIC a vCPU, one I/O APIC)
 //! ```
 //!
@@ -18,19 +18,20 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::Error;
 use crate::devices::acpi_pm;
+use crate::memory::layout::VirtioSlot;
 use crate::memory::{GuestMemory, layout};
 
 const OEM: [u8; 6] = *b"SECVMM";
 const TABLE: [u8; 8] = *b"SECRETVM";
 const REVISION: u32 = 1;
 
-/// IAPC_BOOT_ARCH (ACPI 6.5, 5.2.9.3): no VGA to probe, no CMOS clock. The bit for an i8042
-/// stays clear: there is a reset line and no keyboard.
-const BOOT_ARCH: u16 = 1 << 2 | 1 << 5;
+/// IAPC_BOOT_ARCH (ACPI 6.5, 5.2.9.3): an i8042, no VGA to probe, no CMOS clock.
+const BOOT_ARCH: u16 = 1 << 1 | 1 << 2 | 1 << 5;
 
-/// Writes all tables for `cpus` vCPUs; the RSDP lies at [`layout::ACPI_START`].
-pub fn write_tables(memory: &GuestMemory, cpus: u8) -> Result<(), Error> {
-    let tables = tables(layout::ACPI_START, cpus);
+/// Writes all tables for `cpus` vCPUs and virtio devices at `slots`; the RSDP lies at
+/// [`layout::ACPI_START`].
+pub fn write_tables(memory: &GuestMemory, cpus: u8, slots: &[VirtioSlot]) -> Result<(), Error> {
+    let tables = tables(layout::ACPI_START, cpus, slots);
     if tables.len() as u64 > layout::ACPI_END - layout::ACPI_START {
         return Err(Error::AcpiTooLarge(tables.len()));
     }
@@ -38,7 +39,7 @@ pub fn write_tables(memory: &GuestMemory, cpus: u8) -> Result<(), Error> {
 }
 
 /// The tables one behind the other, RSDP first, for a place that starts at `base`.
-fn tables(base: u64, cpus: u8) -> Vec<u8> {
+fn tables(base: u64, cpus: u8, slots: &[VirtioSlot]) -> Vec<u8> {
     let mut bytes = vec![0; Rsdp::len().next_multiple_of(16)];
     let mut append = |table: &dyn Aml| {
         let address = base + bytes.len() as u64;
@@ -46,7 +47,7 @@ fn tables(base: u64, cpus: u8) -> Vec<u8> {
         bytes.resize(bytes.len().next_multiple_of(16), 0);
         address
     };
-    let dsdt = append(&dsdt());
+    let dsdt = append(&dsdt(slots));
     let fadt = append(&fadt(dsdt));
     let madt = append(&madt(cpus));
     let mut xsdt = XSDT::new(OEM, TABLE, REVISION);
@@ -89,10 +90,15 @@ fn madt(cpus: u8) -> MADT {
     madt
 }
 
-fn dsdt() -> Sdt {
+fn dsdt(slots: &[VirtioSlot]) -> Sdt {
     let mut body = Vec::new();
     com1(&mut body);
+    keyboard(&mut body);
+    power_button(&mut body);
     pvpanic(&mut body);
+    for (index, slot) in slots.iter().enumerate() {
+        virtio(&mut body, index, *slot);
+    }
     let (s5, zero) = (acpi_pm::SLEEP_TYPE_S5, aml::ZERO);
     aml::Name::new("_S5_".into(), &aml::Package::new(vec![&s5, &zero, &zero, &zero])).to_aml_bytes(&mut body);
     let mut dsdt = Sdt::new(*b"DSDT", 36, 6, OEM, TABLE, REVISION);
@@ -112,6 +118,35 @@ fn com1(body: &mut Vec<u8>) {
     aml::Device::new("_SB_.COM1".into(), device.to_vec()).to_aml_bytes(body);
 }
 
+fn keyboard(body: &mut Vec<u8>) {
+    let data = aml::IO::new(layout::I8042_PORT, layout::I8042_PORT, 1, 1);
+    let command = aml::IO::new(layout::I8042_PORT + 4, layout::I8042_PORT + 4, 1, 1);
+    let irq = aml::Interrupt::new(true, true, false, false, layout::KEYBOARD_GSI);
+    let device: [&dyn Aml; 3] = [
+        &aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0303")),
+        &aml::Name::new("_STA".into(), &0xf_u8),
+        &aml::Name::new("_CRS".into(), &aml::ResourceTemplate::new(vec![&data, &command, &irq])),
+    ];
+    aml::Device::new("_SB_.KBD_".into(), device.to_vec()).to_aml_bytes(body);
+}
+
+/// Hardware-reduced ACPI has no fixed button: an interrupt of the Generic Event Device stands for a
+/// press of the button device.
+fn power_button(body: &mut Vec<u8>) {
+    let hid = aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0C0C"));
+    aml::Device::new("_SB_.PWRB".into(), vec![&hid]).to_aml_bytes(body);
+    let irq = aml::Interrupt::new(true, true, false, false, layout::POWER_BUTTON_GSI);
+    let (button, pressed) = (aml::Path::new("\\_SB_.PWRB"), 0x80_u8);
+    let notify = aml::Notify::new(&button, &pressed);
+    let device: [&dyn Aml; 4] = [
+        &aml::Name::new("_HID".into(), &"ACPI0013"),
+        &aml::Name::new("_UID".into(), &aml::ZERO),
+        &aml::Name::new("_CRS".into(), &aml::ResourceTemplate::new(vec![&irq])),
+        &aml::Method::new("_EVT".into(), 1, true, vec![&notify]),
+    ];
+    aml::Device::new("_SB_.GED_".into(), device.to_vec()).to_aml_bytes(body);
+}
+
 fn pvpanic(body: &mut Vec<u8>) {
     let io = aml::IO::new(layout::PVPANIC_PORT, layout::PVPANIC_PORT, 1, 1);
     let device: [&dyn Aml; 3] = [
@@ -120,6 +155,21 @@ fn pvpanic(body: &mut Vec<u8>) {
         &aml::Name::new("_CRS".into(), &aml::ResourceTemplate::new(vec![&io])),
     ];
     aml::Device::new("_SB_.PVPN".into(), device.to_vec()).to_aml_bytes(body);
+}
+
+/// A virtio device over MMIO, as Linux knows it (drivers/virtio/virtio_mmio.c, "LNRO0005").
+fn virtio(body: &mut Vec<u8>, index: usize, slot: VirtioSlot) {
+    // All addresses of devices lie below 4 GiB.
+    let registers = aml::Memory32Fixed::new(true, slot.address as u32, layout::VIRTIO_MMIO_SIZE as u32);
+    let irq = aml::Interrupt::new(true, true, false, false, slot.gsi);
+    let device: [&dyn Aml; 4] = [
+        &aml::Name::new("_HID".into(), &"LNRO0005"),
+        &aml::Name::new("_UID".into(), &index),
+        &aml::Name::new("_CCA".into(), &aml::ONE),
+        &aml::Name::new("_CRS".into(), &aml::ResourceTemplate::new(vec![&registers, &irq])),
+    ];
+    let name = format!("_SB_.VR{index:02}");
+    aml::Device::new(name.as_str().into(), device.to_vec()).to_aml_bytes(body);
 }
 
 #[cfg(test)]
@@ -137,7 +187,8 @@ mod tests {
 
     #[test]
     fn tables_chain_from_rsdp_and_every_checksum_holds() {
-        let bytes = tables(0, 32);
+        let slots: Vec<_> = layout::virtio_slots().collect();
+        let bytes = tables(0, 32, &slots);
         assert_eq!(&bytes[..8], b"RSD PTR ");
         assert_eq!((sum(&bytes[..20]), sum(&bytes[..36])), (0, 0));
         let xsdt = &bytes[word(&bytes, 24)..];

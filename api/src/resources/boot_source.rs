@@ -6,15 +6,18 @@ use serde::{Deserialize, Serialize};
 
 /// Kernel, command line and initial RAM disk. Paths are the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct BootSource {
     /// A bzImage, or an ELF `vmlinux` with a PVH entry.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub kernel_image_path: PathBuf,
     /// The kernel command line; without it the VMM's default is used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub boot_args: Option<String>,
     /// An initial RAM disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub initrd_path: Option<PathBuf>,
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Overlap;
+
 /// A device with byte-wide registers at I/O ports. Called on vCPU threads, several at a time, so
 /// a device does its own locking and never waits for the main thread.
 pub trait PortDevice: Send + Sync {
@@ -11,23 +13,13 @@ pub trait PortDevice: Send + Sync {
     fn write(&self, offset: u16, value: u8);
 }
 
-/// Two devices want the same port.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("I/O ports {start:#x}..{end:#x} are taken already")]
-pub struct Overlap {
-    /// First port asked for.
-    pub start: u16,
-    /// One past the last port asked for.
-    pub end: u16,
-}
-
 struct Range {
     start: u16,
     end: u16,
     device: Arc<dyn PortDevice>,
 }
 
-/// All port devices of a VM; fixed before the first vCPU runs.
+/// All port devices of a VM.
 #[derive(Default)]
 pub struct PortBus {
     ranges: Vec<Range>,
@@ -38,7 +30,7 @@ impl PortBus {
     pub fn insert(&mut self, start: u16, count: u16, device: Arc<dyn PortDevice>) -> Result<(), Overlap> {
         let end = start.saturating_add(count);
         if self.ranges.iter().any(|range| start < range.end && range.start < end) {
-            return Err(Overlap { start, end });
+            return Err(Overlap { start: start.into(), end: end.into() });
         }
         self.ranges.push(Range { start, end, device });
         Ok(())

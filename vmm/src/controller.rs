@@ -1,0 +1,312 @@
+//! What the API's actions do: the one door to a VM, for clients and the command line alike.
+
+mod counted;
+mod live;
+mod setup;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use secretvmm_api::{
+    Action, Fault, InstanceInfo, InstanceState, Logger, Metrics, MmdsContents, Reply, Version, VmConfigFile,
+};
+use serde_json::Value;
+use vmm_sys_util::timerfd::TimerFd;
+
+use self::counted::{counters, timer};
+
+use crate::config::{self, VmConfig};
+use crate::control::{Control, Outcome};
+use crate::memory::RamKind;
+use crate::metrics::{METRICS, Report, Sink};
+use crate::mmds::{self, Mmds};
+use crate::terminal::RawMode;
+use crate::vmm::{State, Vmm};
+use crate::{builder, exit, logger, preflight, signals, vmm};
+
+/// Why a VM was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// It makes no sense on any host.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Its metadata cannot be reached so.
+    #[error(transparent)]
+    Mmds(#[from] mmds::Error),
+    /// It does not work on this host.
+    #[error(transparent)]
+    Preflight(#[from] preflight::Error),
+    /// It could not be built.
+    #[error(transparent)]
+    Build(#[from] builder::Error),
+    /// The terminal could not be made raw.
+    #[error("The terminal could not be set up")]
+    Terminal(#[source] std::io::Error),
+    /// Its vCPUs could not be started.
+    #[error(transparent)]
+    Vmm(#[from] vmm::Error),
+}
+
+impl StartError {
+    /// What the process ends with, if nobody is there to try again.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Mmds(_) => exit::USAGE,
+            _ => exit::PREFLIGHT,
+        }
+    }
+}
+
+/// What the process was told about its VM beside its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The VM's name.
+    pub id: String,
+    /// The guest gets Firecracker's boot timer.
+    pub boot_timer: bool,
+    /// The most bytes of metadata (MMDS).
+    pub mmds_limit: usize,
+    /// How long a guest that was asked to shut down may take; for ever if None.
+    pub shutdown_timeout: Option<Duration>,
+}
+
+/// A VM that is being described, or that runs.
+pub struct Controller {
+    options: Options,
+    resources: VmConfigFile,
+    control: Arc<Control>,
+    vmm: Option<Vmm>,
+    raw: Option<RawMode>,
+    metrics: Option<Sink>,
+    mmds: SharedMmds,
+    /// Running out when the guest has had its time to shut down.
+    deadline: Deadline,
+}
+
+/// The metadata service, which the API writes and network devices read.
+pub type SharedMmds = Arc<Mutex<Mmds>>;
+
+/// A timer that the event loop watches.
+pub type Deadline = Rc<RefCell<TimerFd>>;
+
+impl Controller {
+    /// A VM of which nothing is known yet.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn new(options: Options) -> std::io::Result<Self> {
+        let resources = VmConfigFile::default();
+        let mmds = Arc::new(Mutex::new(Mmds::new(options.mmds_limit)));
+        let deadline = Rc::new(RefCell::new(TimerFd::new()?));
+        Ok(Self { options, resources, control: Control::new()?, vmm: None, raw: None, metrics: None, mmds, deadline })
+    }
+
+    /// What vCPU threads and the main thread share.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// The VM, once it is started.
+    pub fn vmm(&mut self) -> Option<&mut Vmm> {
+        self.vmm.as_mut()
+    }
+
+    /// Checks, builds and starts the VM.
+    ///
+    /// # Errors
+    /// Nothing was started, nothing is left behind, and it can be tried again.
+    pub fn start(&mut self, config: VmConfig) -> Result<(), StartError> {
+        let config = VmConfig { boot_timer: self.options.boot_timer, ..config };
+        let begun = Instant::now();
+        config.validate()?;
+        if let Some(mmds) = &config.mmds {
+            lock(&self.mmds).configure(mmds)?;
+        }
+        let prepared = preflight::run(&config, &self.mmds)?;
+        if config.ram == RamKind::Shared {
+            log::warn!("guest memory is ordinary memory, which this host can read (--memory shared)");
+        }
+        let mut vmm = builder::build(&config, prepared, self.control.clone())?;
+        signals::hold_back();
+        let raw = RawMode::enter().map_err(StartError::Terminal)?;
+        vmm.start()?;
+        METRICS.latencies_us.start_vm.set(begun.elapsed());
+        let VmConfigFile { logger, metrics, .. } = std::mem::take(&mut self.resources);
+        self.resources = VmConfigFile { logger, metrics, ..config.to_resources() };
+        (self.vmm, self.raw) = (Some(vmm), Some(raw));
+        Ok(())
+    }
+
+    /// Runs out when the guest was asked to shut down and has not.
+    pub fn deadline(&self) -> &Deadline {
+        &self.deadline
+    }
+
+    /// A signal asks for the end: of the VM at once, or, with a time to shut down, of the guest first.
+    /// A second one always ends the VM.
+    pub fn end(&mut self, signal: i32) {
+        match self.options.shutdown_timeout.take() {
+            Some(time) if self.vmm.as_ref().is_some_and(|vmm| vmm.state() == State::Running) => {
+                self.options.shutdown_timeout = None;
+                self.ask_to_shut_down(Some(time));
+            }
+            _ => self.control.finish(Outcome::Signal(signal)),
+        }
+    }
+
+    fn ask_to_shut_down(&mut self, time: Option<Duration>) {
+        if let Some(vmm) = &self.vmm {
+            vmm.press_power_button();
+        }
+        self.limit_shutdown(time);
+    }
+
+    /// Counts from now on.
+    fn limit_shutdown(&self, time: Option<Duration>) {
+        let Some(time) = time else { return };
+        // A timer that is armed for 0 would never run out.
+        if let Err(err) = self.deadline.borrow_mut().reset(time.max(Duration::from_millis(1)), None) {
+            log::error!("The time to shut down cannot be limited: {err}");
+        }
+    }
+
+    /// Opens the file or named pipe that metrics go to.
+    ///
+    /// # Errors
+    /// There is one already, or it cannot be opened.
+    pub fn put_metrics(&mut self, metrics: Metrics) -> Result<(), Fault> {
+        if self.metrics.is_some() {
+            return Err(Fault::new("Metrics go to a file already; that cannot be changed"));
+        }
+        let path = &metrics.metrics_path;
+        let sink = Sink::open(path);
+        self.metrics = Some(sink.map_err(|err| Fault::new(format!("{} cannot be written: {err}", path.display())))?);
+        self.resources.metrics = Some(metrics);
+        Ok(())
+    }
+
+    /// Changes what is logged, and where to.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn put_logger(&mut self, settings: Logger) -> Result<(), Fault> {
+        let path = settings.log_path.clone().unwrap_or_default();
+        logger::configure(&settings)
+            .map_err(|err| Fault::new(format!("{} cannot be written: {err}", path.display())))?;
+        self.resources.logger = Some(settings);
+        Ok(())
+    }
+
+    /// Replaces the metadata.
+    ///
+    /// # Errors
+    /// They are too large.
+    pub fn put_mmds(&mut self, contents: MmdsContents) -> Result<(), Fault> {
+        lock(&self.mmds).put(contents.into()).map_err(|err| mmds_fault(&err))
+    }
+
+    /// Writes the metrics, if they are to go anywhere.
+    ///
+    /// # Errors
+    /// The disk or the pipe is full.
+    pub fn flush_metrics(&mut self) -> Result<(), Fault> {
+        let Some(sink) = &mut self.metrics else { return Ok(()) };
+        let mut devices = self.vmm.as_ref().map(|vmm| vmm.devices().metrics()).unwrap_or_default();
+        if let Ok(mmds) = serde_json::to_value(&*lock(&self.mmds).metrics()) {
+            devices.insert("mmds".into(), mmds);
+        }
+        let memory = self.vmm.as_ref().and_then(|vmm| vmm.memory_info().ok());
+        let written = sink.write(&Report::now(devices, memory));
+        written.map_err(|err| Fault::new(format!("Metrics were not written: {err}")))
+    }
+
+    /// Ends the VM, if there is one, and gives the terminal back.
+    pub fn stop(&mut self) {
+        self.vmm = None;
+        self.raw = None;
+    }
+
+    /// Does what a client asks.
+    ///
+    /// # Errors
+    /// It was not done, and nothing of it is left.
+    pub fn handle(&mut self, action: Action) -> Result<Reply, Fault> {
+        let counters = counters(&action);
+        let begun = Instant::now();
+        let timer = timer(&action);
+        let result = self.dispatch(action);
+        if let Some((count, fails)) = counters {
+            count.inc();
+            if let (Err(_), Some(fails)) = (&result, fails) {
+                fails.inc();
+            }
+        }
+        if let (Ok(_), Some(latest)) = (&result, timer) {
+            latest.set(begun.elapsed());
+        }
+        result
+    }
+
+    fn dispatch(&mut self, action: Action) -> Result<Reply, Fault> {
+        match (&mut self.vmm, action) {
+            (_, Action::GetInstanceInfo) => Ok(Reply::InstanceInfo(self.info())),
+            (_, Action::GetVersion) => Ok(Reply::Version(Version { firecracker_version: version() })),
+            (_, Action::GetVmConfig) => Ok(Reply::VmConfig(Box::new(self.resources.clone()))),
+            (_, Action::GetMachineConfig) => Ok(Reply::MachineConfig(config::machine_of(&self.resources))),
+            (_, Action::GetMmds) => match lock(&self.mmds).get() {
+                Value::Object(contents) => Ok(Reply::Mmds(contents)),
+                _ => Ok(Reply::Mmds(MmdsContents::new())),
+            },
+            (_, Action::PutMmds(contents)) => self.put_mmds(contents).map(|()| Reply::NoContent),
+            (_, Action::PatchMmds(patch)) => {
+                let patched = lock(&self.mmds).patch(patch.into());
+                patched.map(|()| Reply::NoContent).map_err(|err| mmds_fault(&err))
+            }
+            (Some(_), Action::FlushMetrics) => self.flush_metrics().map(|()| Reply::NoContent),
+            (Some(vmm), Action::SendCtrlAltDel) => {
+                vmm.press_ctrl_alt_del().map_err(|err| Fault::from_error(&err))?;
+                self.limit_shutdown(self.options.shutdown_timeout);
+                Ok(Reply::NoContent)
+            }
+            (Some(_), Action::SendPowerButton) => {
+                self.ask_to_shut_down(self.options.shutdown_timeout);
+                Ok(Reply::NoContent)
+            }
+            (Some(vmm), action) => live::handle(vmm, &mut self.resources, action),
+            (None, Action::PutMetrics(metrics)) => self.put_metrics(metrics).map(|()| Reply::NoContent),
+            (None, Action::PutLogger(logger)) => self.put_logger(logger).map(|()| Reply::NoContent),
+            (None, Action::Start) => {
+                let config = VmConfig::from_resources(&self.resources).map_err(|err| Fault::from_error(&err))?;
+                self.start(config).map_err(|err| Fault::from_error(&err)).map(|()| Reply::NoContent)
+            }
+            (None, action) => setup::handle(&mut self.resources, action),
+        }
+    }
+
+    fn info(&self) -> InstanceInfo {
+        let state = match self.vmm.as_ref().map(Vmm::state) {
+            None | Some(State::Configured) => InstanceState::NotStarted,
+            Some(State::Running | State::Stopped) => InstanceState::Running,
+            Some(State::Paused) => InstanceState::Paused,
+        };
+        InstanceInfo { id: self.options.id.clone(), state, vmm_version: version(), app_name: "secretvmm".into() }
+    }
+}
+
+fn lock(mmds: &SharedMmds) -> MutexGuard<'_, Mmds> {
+    mmds.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn mmds_fault(err: &mmds::Error) -> Fault {
+    match err {
+        mmds::Error::TooLarge { .. } => Fault::too_large(err.to_string()),
+        _ => Fault::from_error(err),
+    }
+}
+
+fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
+}

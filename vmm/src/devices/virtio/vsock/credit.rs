@@ -1,0 +1,151 @@
+//! Flow control: each side says how large its buffer is and how much has left it (virtio 1.2,
+//! section 5.10.6.3). Counters are bytes modulo 2³².
+
+use super::packet::Header;
+
+/// The host's buffer for each connection, in bytes.
+pub(super) const BUFFER_SIZE: u32 = 64 << 10;
+/// More than this is never on its way to a guest, whatever it promises to take.
+const WINDOW_MAX: u32 = 1 << 30;
+
+/// The driver's accounts make no sense.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lie;
+
+/// One connection's accounts.
+#[derive(Debug, Default)]
+pub(super) struct Credit {
+    /// From the guest: what came, what of it the host has, and what of that the guest was told.
+    received: u32,
+    forwarded: u32,
+    told: u32,
+    /// To the guest: what it got, what it says has left its buffer, and the buffer's size.
+    sent: u32,
+    peer_forwarded: u32,
+    peer_size: u32,
+}
+
+impl Credit {
+    /// Takes note of what every packet of the guest's carries.
+    ///
+    /// # Errors
+    /// The guest has forwarded bytes that it never got.
+    pub(super) fn hear(&mut self, header: &Header) -> Result<(), Lie> {
+        let unforwarded = self.sent.wrapping_sub(header.fwd_cnt);
+        if unforwarded > WINDOW_MAX {
+            return Err(Lie);
+        }
+        self.peer_size = header.buf_alloc;
+        // Linux may queue two packets in another order than it counted them in: the newest counts.
+        if unforwarded < self.sent.wrapping_sub(self.peer_forwarded) {
+            self.peer_forwarded = header.fwd_cnt;
+        }
+        Ok(())
+    }
+
+    /// Bytes that the guest takes now.
+    pub(super) fn peer_room(&self) -> u32 {
+        let unforwarded = self.sent.wrapping_sub(self.peer_forwarded);
+        self.peer_size.min(WINDOW_MAX).saturating_sub(unforwarded)
+    }
+
+    /// `len` bytes, at most [`Self::peer_room`], go to the guest.
+    pub(super) fn send(&mut self, len: u32) {
+        self.sent = self.sent.wrapping_add(len);
+    }
+
+    /// `len` bytes came from the guest.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub(super) fn receive(&mut self, len: u32) -> Result<(), Lie> {
+        if len > BUFFER_SIZE - self.received.wrapping_sub(self.forwarded) {
+            return Err(Lie);
+        }
+        self.received = self.received.wrapping_add(len);
+        Ok(())
+    }
+
+    /// The host has `len` bytes of what was received.
+    pub(super) fn forward(&mut self, len: usize) {
+        self.forwarded = self.forwarded.wrapping_add(len as u32);
+    }
+
+    /// Whether the guest should hear that there is room again: it knows of less than half a buffer.
+    pub(super) fn update_is_due(&self) -> bool {
+        self.forwarded != self.told && self.received.wrapping_sub(self.told) > BUFFER_SIZE / 2
+    }
+
+    /// Writes the host's side of the account into a packet.
+    pub(super) fn tell(&mut self, header: &mut Header) {
+        self.told = self.forwarded;
+        header.buf_alloc = BUFFER_SIZE;
+        header.fwd_cnt = self.forwarded;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn says(buf_alloc: u32, fwd_cnt: u32) -> Header {
+        Header { buf_alloc, fwd_cnt, ..Header::default() }
+    }
+
+    #[test]
+    fn peer_room_shrinks_with_what_is_sent_and_grows_with_what_is_forwarded() {
+        let mut credit = Credit::default();
+        credit.hear(&says(100, 0)).unwrap();
+        credit.send(60);
+        assert_eq!(credit.peer_room(), 40);
+        credit.hear(&says(100, 50)).unwrap();
+        assert_eq!(credit.peer_room(), 90);
+        credit.hear(&says(5, 50)).unwrap();
+        assert_eq!(credit.peer_room(), 0);
+    }
+
+    #[test]
+    fn stale_counter_is_ignored_and_one_ahead_is_a_lie() {
+        let mut credit = Credit::default();
+        credit.hear(&says(100, 0)).unwrap();
+        credit.send(60);
+        credit.hear(&says(100, 50)).unwrap();
+        credit.hear(&says(100, 20)).unwrap();
+        assert_eq!(credit.peer_room(), 90);
+        assert_eq!(credit.hear(&says(100, 61)), Err(Lie));
+    }
+
+    #[test]
+    fn counters_wrap() {
+        let mut credit = Credit { sent: u32::MAX, peer_forwarded: u32::MAX, ..Credit::default() };
+        credit.hear(&says(100, u32::MAX)).unwrap();
+        credit.send(10);
+        assert_eq!(credit.peer_room(), 90);
+        credit.hear(&says(100, 9)).unwrap();
+        assert_eq!(credit.peer_room(), 100);
+    }
+
+    #[test]
+    fn receiving_more_than_the_buffer_is_a_lie() {
+        let mut credit = Credit::default();
+        credit.receive(BUFFER_SIZE).unwrap();
+        assert_eq!(credit.receive(1), Err(Lie));
+        credit.forward(1);
+        credit.receive(1).unwrap();
+    }
+
+    #[test]
+    fn update_is_due_when_the_guest_knows_of_less_than_half_a_buffer() {
+        let mut credit = Credit::default();
+        credit.receive(BUFFER_SIZE / 2).unwrap();
+        credit.forward(BUFFER_SIZE as usize / 2);
+        assert!(!credit.update_is_due());
+        credit.receive(1).unwrap();
+        assert!(credit.update_is_due());
+        let mut header = Header::default();
+        credit.tell(&mut header);
+        assert_eq!((header.buf_alloc, header.fwd_cnt), (BUFFER_SIZE, BUFFER_SIZE / 2));
+        assert!(!credit.update_is_due());
+    }
+}

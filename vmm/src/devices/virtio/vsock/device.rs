@@ -1,0 +1,139 @@
+//! Three queues: rx for the guest, tx from the guest, and one for events, of which there are none.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
+
+use super::config::{self, Error};
+use super::metrics::{Metrics, add};
+use super::muxer::Muxer;
+use super::packet::{Packet, Space};
+use crate::devices::virtio::{DeviceError, Flow, Rings, VirtioDevice};
+
+const RX: usize = 0;
+const TX: usize = 1;
+/// VIRTIO_VSOCK_F_STREAM: stream sockets, and no others.
+const F_STREAM: u64 = 1 << 0;
+/// The most packets of each direction in one call, so that a guest or a process that sends without
+/// end does not keep the main thread from its other work.
+const TURN: usize = 512;
+
+/// Sockets between the guest and the host's processes.
+pub struct Vsock {
+    /// The guest's context id.
+    config: [u8; 8],
+    muxer: Muxer,
+}
+
+impl Vsock {
+    /// Listens at `config.uds_path`, for this user only. Clients wait until the guest has a driver.
+    ///
+    /// # Errors
+    /// The context id is reserved, or the path cannot be listened at.
+    pub fn open(config: &secretvmm_api::Vsock) -> Result<Self, Error> {
+        config::check_cid(config.guest_cid)?;
+        let muxer = Muxer::new(config.guest_cid, &config.uds_path)?;
+        Ok(Self { config: u64::from(config.guest_cid).to_le_bytes(), muxer })
+    }
+
+    /// What the device counts, which anybody may read at any time.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.muxer.metrics().clone()
+    }
+
+    /// Takes the guest's packets and gives it what there is for it.
+    fn exchange(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
+        let mut turn = TURN;
+        loop {
+            let waiting = self.receive(rings, &mut turn)?;
+            self.send(rings)?;
+            // Packets may have waited for a place for their answers.
+            if !waiting || turn == 0 || !self.muxer.has_room() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Empties the tx queue; true if it could not.
+    fn receive(&mut self, rings: &mut Rings, turn: &mut usize) -> Result<bool, DeviceError> {
+        let memory = rings.memory;
+        let mut waiting = false;
+        rings.serve(TX, |chain| {
+            if *turn == 0 {
+                self.muxer.come_back();
+            }
+            if *turn == 0 || !self.muxer.has_room() {
+                waiting = true;
+                return Ok(Flow::Stop);
+            }
+            *turn -= 1;
+            match Packet::read(chain, memory) {
+                Some(packet) => self.muxer.receive(&packet),
+                None => add(&self.muxer.metrics().tx_queue_event_fails, 1),
+            }
+            Ok(Flow::Done(0))
+        })?;
+        Ok(waiting)
+    }
+
+    /// Fills rx buffers while there are any and there is something for the guest.
+    fn send(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
+        if !self.muxer.has_news() {
+            return Ok(());
+        }
+        let memory = rings.memory;
+        let mut turn = TURN;
+        rings.serve(RX, |chain| {
+            if turn == 0 {
+                self.muxer.come_back();
+                return Ok(Flow::Stop);
+            }
+            turn -= 1;
+            let Some(space) = Space::new(chain, memory) else {
+                add(&self.muxer.metrics().rx_queue_event_fails, 1);
+                return Ok(Flow::Done(0));
+            };
+            Ok(self.muxer.send(&space).map_or(Flow::Stop, Flow::Done))
+        })
+    }
+}
+
+impl VirtioDevice for Vsock {
+    const TYPE: u32 = VIRTIO_ID_VSOCK;
+    const QUEUES: &'static [u16] = &[256, 256, 256];
+
+    fn features(&self) -> u64 {
+        F_STREAM
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn activate(&mut self, _features: u64, rings: &mut Rings) -> Result<(), DeviceError> {
+        self.host_event(rings).inspect_err(|_| add(&self.muxer.metrics().activate_fails, 1))
+    }
+
+    fn notify(&mut self, index: usize, rings: &mut Rings) -> Result<(), DeviceError> {
+        match index {
+            RX => add(&self.muxer.metrics().rx_queue_event_count, 1),
+            TX => add(&self.muxer.metrics().tx_queue_event_count, 1),
+            _ => return Ok(()),
+        }
+        self.exchange(rings)
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        vec![self.muxer.descriptor()]
+    }
+
+    fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
+        self.muxer.poll();
+        self.exchange(rings)
+    }
+
+    fn reset(&mut self) {
+        self.muxer.reset();
+    }
+}

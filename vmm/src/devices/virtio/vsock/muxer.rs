@@ -1,0 +1,433 @@
+//! All connections of a device, what they wait for, and what waits for the guest.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::timerfd::TimerFd;
+
+use super::client::{Client, Wish};
+use super::config::Error;
+use super::connection::{Connection, End, News, TIMEOUT};
+use super::listener::{self, Listener};
+use super::metrics::{Metrics, add};
+use super::packet::{HEADER_SIZE, HOST_CID, Header, PORT_ANY, Packet, STREAM, Space, op};
+
+/// The most connections, clients that have not said what they want among them.
+pub(super) const CONNECTIONS_MAX: usize = 1023;
+/// With so many RSTs waiting for rx buffers the device takes no more packets.
+const RESETS_MAX: usize = 256;
+/// Ports for host processes, from here to twice this, as Firecracker counts them.
+const HOST_PORTS: u32 = 1 << 30;
+/// With [`PORT_ANY`] as the host's port, what is no connection in epoll.
+const LISTENER: Ports = Ports { host: PORT_ANY, guest: 0 };
+const TIMER: Ports = Ports { host: PORT_ANY, guest: 1 };
+const FIRST_CLIENT: u32 = 2;
+/// Without a descriptor for a client, the device tries again after this.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// A timer seen so much too late means that the VM was paused, and the guest could not answer.
+const LATE: Duration = Duration::from_millis(500);
+/// Events that one call of epoll_wait() gives, and the most calls in a row.
+const EVENTS: usize = 32;
+const ROUNDS: usize = 64;
+
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Ports {
+    pub(super) host: u32,
+    pub(super) guest: u32,
+}
+
+impl Ports {
+    fn token(self) -> u64 {
+        u64::from(self.host) << 32 | u64::from(self.guest)
+    }
+
+    fn from_token(token: u64) -> Self {
+        Self { host: (token >> 32) as u32, guest: token as u32 }
+    }
+}
+
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Vsock connection between host port {} and guest port {}", self.host, self.guest)
+    }
+}
+
+/// The host's side of a vsock device.
+pub(super) struct Muxer {
+    guest_cid: u64,
+    listener: Listener,
+    epoll: Epoll,
+    timer: TimerFd,
+    /// When the timer wakes.
+    wake: Option<Instant>,
+    connections: HashMap<Ports, Connection>,
+    /// By the guest's part of their tokens.
+    clients: HashMap<u32, Client>,
+    next_client: u32,
+    next_port: u32,
+    /// Connections that have news for the guest, each once.
+    ready: VecDeque<Ports>,
+    /// RSTs for the guest.
+    resets: VecDeque<Header>,
+    /// A client waits for a descriptor to be free.
+    starved: bool,
+    metrics: Arc<Metrics>,
+}
+
+impl Muxer {
+    /// Listens at `path`. Nothing is allocated until there are connections.
+    pub(super) fn new(guest_cid: u32, path: &Path) -> Result<Self, Error> {
+        let listen = |source| Error::Listen { path: path.to_owned(), source };
+        let muxer = Self {
+            guest_cid: guest_cid.into(),
+            epoll: Epoll::new().map_err(Error::Watch)?,
+            timer: TimerFd::new().map_err(|err| Error::Watch(err.into()))?,
+            listener: Listener::bind(path).map_err(listen)?,
+            wake: None,
+            connections: HashMap::new(),
+            clients: HashMap::new(),
+            next_client: FIRST_CLIENT,
+            next_port: HOST_PORTS,
+            ready: VecDeque::new(),
+            resets: VecDeque::new(),
+            starved: false,
+            metrics: Arc::default(),
+        };
+        muxer.watch(muxer.listener.as_raw_fd(), LISTENER).map_err(Error::Watch)?;
+        muxer.watch(muxer.timer.as_raw_fd(), TIMER).map_err(Error::Watch)?;
+        Ok(muxer)
+    }
+
+    /// Readable when [`Self::poll`] has something to do.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Whether a packet of the guest's can be dealt with: its answer has a place to wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.resets.len() < RESETS_MAX
+    }
+
+    /// Whether [`Self::send`] may have something for the guest.
+    pub(super) fn has_news(&self) -> bool {
+        !self.resets.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Deals with everything that happened on the host's side.
+    pub(super) fn poll(&mut self) {
+        let mut events = [EpollEvent::default(); EVENTS];
+        for _ in 0..ROUNDS {
+            let count = match self.epoll.wait(0, &mut events) {
+                Ok(count) => count,
+                Err(err) if err.kind() == ErrorKind::Interrupted => continue,
+                Err(err) => {
+                    log::debug!("Vsock sockets cannot be watched: {err}");
+                    return add(&self.metrics.muxer_event_fails, 1);
+                }
+            };
+            for event in &events[..count] {
+                self.host_event(Ports::from_token(event.data()), event.event_set());
+            }
+            if count < EVENTS {
+                return;
+            }
+        }
+        self.come_back();
+    }
+
+    /// Has [`Self::descriptor`] readable at once: others shall have their turn in between.
+    pub(super) fn come_back(&mut self) {
+        self.wake_at(Instant::now());
+    }
+
+    /// Deals with a packet of the guest's.
+    pub(super) fn receive(&mut self, packet: &Packet) {
+        add(&self.metrics.tx_packets_count, 1);
+        let header = &packet.header;
+        if header.src_cid != self.guest_cid {
+            // There is nobody to tell.
+            return add(&self.metrics.conn_event_fails, 1);
+        }
+        if header.dst_cid != HOST_CID || header.kind != STREAM || header.dst_port == PORT_ANY {
+            return self.refuse(header);
+        }
+        let ports = Ports { host: header.dst_port, guest: header.src_port };
+        match self.connections.get_mut(&ports) {
+            Some(connection) => match connection.receive(packet) {
+                Ok(()) => self.settle(ports),
+                Err(end) => self.end(ports, &end),
+            },
+            None if header.op == op::REQUEST => self.connect(ports, header),
+            None => self.refuse(header),
+        }
+    }
+
+    /// Puts the next packet for the guest into `space`; the number of its bytes.
+    pub(super) fn send(&mut self, space: &Space) -> Option<u32> {
+        let header = self.next(space)?;
+        let header = Header { dst_cid: self.guest_cid, ..header };
+        space.write_header(&header);
+        add(&self.metrics.rx_packets_count, 1);
+        Some(HEADER_SIZE as u32 + header.len)
+    }
+
+    /// Closes everything but the listener.
+    pub(super) fn reset(&mut self) {
+        add(&self.metrics.conns_removed, self.connections.len() as u64);
+        self.connections = HashMap::new();
+        self.clients = HashMap::new();
+        self.ready = VecDeque::new();
+        self.resets = VecDeque::new();
+    }
+
+    fn next(&mut self, space: &Space) -> Option<Header> {
+        loop {
+            if let Some(reset) = self.resets.pop_front() {
+                return Some(reset);
+            }
+            let ports = self.ready.pop_front()?;
+            let Some(connection) = self.connections.get_mut(&ports) else { continue };
+            connection.queued = false;
+            match connection.news(space) {
+                News::None => self.settle(ports),
+                News::End(end) => self.end(ports, &end),
+                News::Packet(header) => {
+                    self.settle(ports);
+                    return Some(Header { src_cid: HOST_CID, ..header });
+                }
+            }
+        }
+    }
+
+    fn host_event(&mut self, ports: Ports, events: EventSet) {
+        match ports {
+            LISTENER => self.accept(),
+            TIMER => self.expire(),
+            Ports { host: PORT_ANY, guest } => self.serve_client(guest),
+            ports => {
+                if let Some(connection) = self.connections.get_mut(&ports) {
+                    connection.host_event(events);
+                    self.settle(ports);
+                }
+            }
+        }
+    }
+
+    /// Takes in all clients that wait.
+    fn accept(&mut self) {
+        self.starved = false;
+        loop {
+            match self.listener.accept() {
+                Ok(socket) => self.add_client(socket),
+                Err(err) if err.kind() == ErrorKind::WouldBlock => return,
+                Err(err) if matches!(err.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(err) => {
+                    // No descriptor, most likely. The client waits.
+                    log::debug!("A vsock client has to wait: {err}");
+                    add(&self.metrics.muxer_event_fails, 1);
+                    self.starved = true;
+                    return self.wake_at(Instant::now() + ACCEPT_AGAIN);
+                }
+            }
+        }
+    }
+
+    fn add_client(&mut self, socket: UnixStream) {
+        if self.is_full() {
+            log::debug!("A vsock client is one too many");
+            return;
+        }
+        // Clients are few against four billion: there is a free number.
+        while self.clients.contains_key(&self.next_client) {
+            self.next_client = self.next_client.wrapping_add(1).max(FIRST_CLIENT);
+        }
+        let number = self.next_client;
+        if let Err(err) = self.watch(socket.as_raw_fd(), Ports { host: PORT_ANY, guest: number }) {
+            log::debug!("A vsock client cannot be watched: {err}");
+            return add(&self.metrics.muxer_event_fails, 1);
+        }
+        self.next_client = self.next_client.wrapping_add(1).max(FIRST_CLIENT);
+        self.clients.insert(number, Client::new(socket));
+        self.serve_client(number);
+    }
+
+    fn serve_client(&mut self, number: u32) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        let wish = client.wish();
+        if wish == Wish::Unknown {
+            return;
+        }
+        let Some(client) = self.clients.remove(&number) else { return };
+        if self.clients.is_empty() {
+            self.clients = HashMap::new();
+        }
+        match wish {
+            Wish::Port(port) => self.ask(client.socket, port),
+            Wish::Unknown | Wish::Nonsense => {
+                log::debug!("A vsock client has not said CONNECT and a port");
+                add(&self.metrics.conn_event_fails, 1);
+            }
+        }
+    }
+
+    /// Asks the guest for a connection to `port`.
+    fn ask(&mut self, socket: UnixStream, port: u32) {
+        let mut ports = Ports { host: self.next_port, guest: port };
+        while self.connections.contains_key(&ports) {
+            ports.host = next_port(ports.host);
+        }
+        self.next_port = next_port(ports.host);
+        let event = EpollEvent::new(watched(), ports.token());
+        match self.epoll.ctl(ControlOperation::Modify, socket.as_raw_fd(), event) {
+            Ok(()) => self.add(ports, Connection::from_host(ports, socket, self.metrics.clone())),
+            Err(_) => add(&self.metrics.muxer_event_fails, 1),
+        }
+    }
+
+    /// Connects the guest to the host's process at `PATH_PORT`.
+    fn connect(&mut self, ports: Ports, request: &Header) {
+        if self.is_full() {
+            return self.refuse(request);
+        }
+        let socket = match listener::connect(&self.path_of(ports.host)) {
+            Ok(socket) => socket,
+            Err(err) => {
+                log::debug!("{ports}: nobody listens: {err}");
+                return self.refuse(request);
+            }
+        };
+        match self.watch(socket.as_raw_fd(), ports) {
+            Ok(()) => self.add(ports, Connection::from_guest(ports, socket, self.metrics.clone(), request)),
+            Err(_) => self.refuse(request),
+        }
+    }
+
+    fn path_of(&self, port: u32) -> PathBuf {
+        let mut path = OsString::from(self.listener.path());
+        path.push(format!("_{port}"));
+        path.into()
+    }
+
+    fn add(&mut self, ports: Ports, connection: Connection) {
+        add(&self.metrics.conns_added, 1);
+        self.connections.insert(ports, connection);
+        self.settle(ports);
+    }
+
+    /// After something has happened to a connection.
+    fn settle(&mut self, ports: Ports) {
+        let Some(connection) = self.connections.get_mut(&ports) else { return };
+        if let Err(end) = connection.settle() {
+            return self.end(ports, &end);
+        }
+        if connection.has_news() && !std::mem::replace(&mut connection.queued, true) {
+            self.ready.push_back(ports);
+        }
+        if let Some(deadline) = connection.deadline {
+            self.wake_at(deadline);
+        }
+    }
+
+    fn end(&mut self, ports: Ports, end: &End) {
+        let Some(connection) = self.connections.remove(&ports) else { return };
+        log::debug!("{ports}: {end:?}");
+        add(&self.metrics.conns_removed, 1);
+        if *end == End::Broken {
+            add(&self.metrics.conn_event_fails, 1);
+            add(&self.metrics.conns_killed, 1);
+        }
+        if *end != End::ByGuest && connection.is_known() {
+            let Ports { host, guest } = ports;
+            let reset = Header { src_cid: HOST_CID, src_port: host, dst_port: guest, ..Header::default() };
+            self.resets.push_back(Header { kind: STREAM, op: op::RST, ..reset });
+        }
+        if self.connections.is_empty() {
+            self.connections = HashMap::new();
+            self.ready = VecDeque::new();
+        }
+    }
+
+    /// Answers a packet that no connection can be found for. Nobody answers an RST.
+    fn refuse(&mut self, header: &Header) {
+        if header.op != op::RST {
+            self.resets.push_back(Header {
+                src_cid: header.dst_cid,
+                src_port: header.dst_port,
+                dst_port: header.src_port,
+                kind: header.kind,
+                op: op::RST,
+                ..Header::default()
+            });
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.connections.len() + self.clients.len() >= CONNECTIONS_MAX
+    }
+
+    /// The timer has woken: ends what has not gone on, and sets it for what is next.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let late = self.wake.take().is_some_and(|wake| now.duration_since(wake) > LATE);
+        let mut overdue = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (ports, connection) in &mut self.connections {
+            let Some(deadline) = &mut connection.deadline else { continue };
+            if *deadline <= now && !late {
+                overdue.push(*ports);
+                continue;
+            }
+            if *deadline <= now {
+                *deadline = now + TIMEOUT;
+            }
+            next = Some(next.map_or(*deadline, |next| next.min(*deadline)));
+        }
+        for ports in overdue {
+            add(&self.metrics.conns_killed, 1);
+            self.end(ports, &End::Done);
+        }
+        if let Some(next) = next {
+            self.wake_at(next);
+        }
+        if self.starved {
+            self.accept();
+        }
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        if self.wake.is_some_and(|wake| wake <= at) {
+            return;
+        }
+        let wait = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        match self.timer.reset(wait, None) {
+            Ok(()) => self.wake = Some(at),
+            Err(err) => log::error!("The vsock timer cannot be set: {}", io::Error::from(err)),
+        }
+    }
+
+    fn watch(&self, descriptor: RawFd, ports: Ports) -> io::Result<()> {
+        self.epoll.ctl(ControlOperation::Add, descriptor, EpollEvent::new(watched(), ports.token()))
+    }
+}
+
+/// Edge-triggered, as the device's own descriptor is: what is not used up is remembered, not seen again.
+fn watched() -> EventSet {
+    EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED
+}
+
+fn next_port(port: u32) -> u32 {
+    HOST_PORTS + port.wrapping_add(1) % HOST_PORTS
+}

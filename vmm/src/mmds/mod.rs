@@ -1,0 +1,20 @@
+//! The metadata service (MMDS): what the host wants the guest to know, as a web page that the guest
+//! reads over its network.
+//!
+//! ```text
+//! API ──> Mmds: a JSON document ──────────────────────────────┐
+//! guest ──> net device ── to MMDS's address? ──> Stack: ARP, TCP, HTTP
+//!                └ else ──> TAP
+//! ```
+//!
+//! Addresses, versions, headers and status codes are Firecracker's.
+
+mod http;
+mod metrics;
+mod stack;
+mod store;
+mod token;
+
+pub use metrics::Metrics;
+pub(crate) use stack::{HEAD, Stack};
+pub use store::{ADDRESS, Error, Mmds, SIZE_LIMIT};
