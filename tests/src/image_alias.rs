@@ -21,9 +21,9 @@ use crate::secret;
 /// Taken in one go, between two looks at what is left.
 const STEP: usize = 128 << 10;
 /// Left by the ordinary memory.
-const SPARED: u64 = 4 << 20;
-/// Left by the secret memory.
-const SPARED_IN_THE_END: u64 = 2 << 20;
+const SPARED: u64 = 6 << 20;
+/// Left by the secret memory, in turn, until it has such frames: the less is left, the busier the kernel's reclaim.
+const SPARED_IN_THE_END: [u64; 5] = [8 << 19, 7 << 19, 6 << 19, 5 << 19, 4 << 19];
 /// Pages given back after those of the image, since each CPU keeps the last few for itself.
 const LAST: usize = 1024;
 
@@ -57,7 +57,7 @@ pub fn probe() -> Result<Findings> {
     }
     let free = usize::try_from(free_memory()?)? / STEP * STEP;
     let ordinary = Area::ordinary(free).context("Cannot map ordinary memory")?;
-    fill(&ordinary, SPARED)?;
+    fill(&ordinary, 0, SPARED)?;
     let control = read(&ordinary)?;
 
     let length = (usize::try_from(control.frames)? * PAGE_SIZE + LAST * PAGE_SIZE + SPARED as usize) / STEP * STEP;
@@ -66,19 +66,25 @@ pub fn probe() -> Result<Findings> {
     let secret = Area::of_file(&file, length).context("Cannot map it")?;
     secret.use_small_pages().context("No huge pages to do without")?;
     release(&ordinary)?;
-    fill(&secret, SPARED_IN_THE_END)?;
+    let mut taken = 0;
+    for left in SPARED_IN_THE_END {
+        taken = fill(&secret, taken, left)?;
+        if !pages_of_image(&secret)?.is_empty() {
+            break;
+        }
+    }
     Ok(Findings { ordinary: control, secret: read(&secret)? })
 }
 
-/// Touches memory until no more than so much is left.
-fn fill(memory: &Area, left: u64) -> Result<()> {
-    for start in (0..memory.length()).step_by(STEP) {
+/// Touches memory from an offset on until no more than so much is left; gives the offset it got to.
+fn fill(memory: &Area, from: usize, left: u64) -> Result<usize> {
+    for start in (from..memory.length()).step_by(STEP) {
         if free_memory()? < left {
-            break;
+            return Ok(start);
         }
         (start..start + STEP).step_by(PAGE_SIZE).for_each(|offset| memory.put(offset, &[1]));
     }
-    Ok(())
+    Ok(memory.length())
 }
 
 /// Gives the frames of the image back, and then some others, no two of them neighbours.
