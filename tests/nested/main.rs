@@ -2,15 +2,23 @@
 //!
 //! - [`lab`]: the patched kernel with everything that could read guest memory;
 //! - [`pool`]: the patched kernel with a pool reserved at boot;
+//! - [`pool_forms`]: the same on two nodes, with every form of the parameter that reserves it;
 //! - [`shipped`]: the patched kernel as operators configure it;
 //! - [`disabled`]: the patched kernel, started with `secretmem.enable=0`;
 //! - [`debug`]: the lab's kernel with KASAN, lockdep and kmemleak (`--full`), which runs the lab's suite too;
-//! - [`stock`]: Debian's own kernel, without the series.
+//! - [`numa`]: the patched kernel on two nodes (`--full`), which runs the lab's suite too;
+//! - [`small`]: the patched kernel with 512 MiB;
+//! - [`stock`]: Debian's own kernel, without the series;
+//! - [`stock_small`]: the same with 512 MiB.
 
 mod debug;
 mod disabled;
 mod lab;
+mod numa;
 mod pool;
+mod pool_forms;
 mod shipped;
+mod small;
 mod stock;
+mod stock_small;
 mod support;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use secretvmm_tests::holder::Holder;
 use secretvmm_tests::host::direct_map::{DirectMap, meminfo_bytes};
 use secretvmm_tests::host::stage2::Stage2;
 
@@ -96,6 +97,40 @@ fn pool_group_has_the_right_and_nobody_else() -> Result<()> {
         let info = assert_hidden(&guest)?;
         ensure!(info.pages == 512 * 256 && info.pool == info.pages, "Not all from the pool: {info:?}");
         power_off(&mut guest)
+    })
+}
+
+#[test]
+fn pool_without_the_right_is_eperm_and_auto_does_without() -> Result<()> {
+    on_clean_host(|| {
+        let refused = Holder::start_under(&WITHOUT_RIGHT, &["--mib", "4", "--flags", "8"])?;
+        ensure!(refused.result == "create EPERM", "Got {}", refused.result);
+        let auto = Holder::start_under(&WITHOUT_RIGHT, &["--mib", "4"])?;
+        ensure!(auto.result == "held" && auto.pool == 0, "{}, {} pages of the pool", auto.result, auto.pool);
+        let _group = PoolGroup::set(4711)?;
+        let other = Holder::start_under(&WITHOUT_RIGHT, &["--mib", "4", "--flags", "8"])?;
+        ensure!(other.result == "create EPERM", "Another group's: {}", other.result);
+        let grouped = [&["setpriv", "--groups=4711"][..], &WITHOUT_RIGHT[1..]].concat();
+        let member = Holder::start_under(&grouped, &["--mib", "4", "--flags", "8"])?;
+        ensure!(member.result == "held" && member.pool == 1024, "A member of the group: {}", member.result);
+        Ok(())
+    })
+}
+
+#[test]
+fn pool_used_up_is_enomem_for_pool_only_and_other_memory_for_auto() -> Result<()> {
+    on_clean_host(|| {
+        let free = pool_free()?;
+        let most = Holder::start(&["--mib", "1016", "--flags", "8"])?;
+        ensure!(most.result == "held" && most.pool == 1016 * 256, "{}", most.result);
+        let more = Holder::start(&["--mib", "16", "--flags", "8"])?;
+        ensure!(more.result == "fallocate ENOMEM" && more.pages == 8 * 256, "{}, {}", more.result, more.pages);
+        ensure!(pool_free()? == 0, "Not used up");
+        let auto = Holder::start(&["--mib", "16"])?;
+        ensure!(auto.result == "held" && auto.pool == 0, "{}, {} of the pool", auto.result, auto.pool);
+        drop((most, more, auto));
+        ensure!(pool_free()? == free, "The pool did not get everything back");
+        Ok(())
     })
 }
 

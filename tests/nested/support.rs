@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use secretmem::{FdInfo, Mode};
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, artifact};
 use secretvmm_tests::guest::{Ending, Guest, GuestBuilder, STEP_LIMIT};
@@ -92,6 +92,13 @@ impl Drop for Scratch {
         // What is left behind lies on the nested host's tmpfs and goes with it.
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Where a program of ours lies.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists());
+    found.with_context(|| format!("There is no {name} in PATH"))
 }
 
 /// Packs an initial RAM disk of busybox and an init script.

@@ -5,12 +5,18 @@
 //! memory from outside the guest. A test that expects a refusal runs the same probe against an ordinary guest first,
 //! where it must find the canary.
 
+pub mod area;
 pub mod artifacts;
 pub mod bench;
+pub mod bus_error;
 pub mod console;
 pub mod evidence;
 pub mod guest;
+pub mod holder;
 pub mod host;
+pub mod image_alias;
 pub mod probes;
+pub mod race;
 pub mod report;
+pub mod secret;
 pub mod toy;

@@ -1,26 +1,33 @@
-//! The smallest guest there is: one instruction, no VMM but KVM itself. It shows what a host kernel does with a memslot
-//! on secret memory, before any of `secretvmm`'s own checks.
+//! The smallest guest there is: a few instructions, no VMM but KVM itself. It shows what a host kernel does with a
+//! memslot on secret memory, before any of `secretvmm`'s own checks.
 #![allow(unsafe_code)] // It gives KVM a mapping by address.
-
-use std::fs::File;
-use std::num::NonZeroUsize;
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::ptr::NonNull;
 
 use anyhow::{Context, Result, bail};
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-const LENGTH: NonZeroUsize = NonZeroUsize::new(1 << 21).unwrap();
-/// Where the instruction lies and runs, in real mode.
-const ENTRY: u64 = 0x1000;
-const HLT: u8 = 0xf4;
+use crate::area::Area;
+use crate::secret;
+
+const LENGTH: usize = secret::HUGE_SIZE;
+/// Where a program lies and runs, in real mode, unless two VMs share the memory.
+pub const ENTRY: u16 = 0x1000;
 const KVM_CAP_SECRETMEM: u64 = 0x534d_454d;
 const KVM_SECRETMEM_MEMSLOT: i32 = 1 << 0;
 
-/// The memory behind the toy guest.
+/// What a toy guest does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `hlt`.
+    Halt,
+    /// `mov byte [ds:0], 1; hlt`: writes to the page that it is told.
+    Write,
+    /// `inc byte [ds:0]; jmp` back: writes there for good.
+    Spin,
+}
+
+/// The memory behind the toy guest of [`run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
     /// `memfd_secret(2)` as the kernel has it.
@@ -29,13 +36,21 @@ pub enum Backing {
     Anonymous,
 }
 
-/// How the toy guest's only run ended.
+/// How a run of the toy guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The guest executed its HLT.
     Halted,
     /// `KVM_RUN` failed.
     Failed(Errno),
+}
+
+/// A VM with one vCPU in real mode. Its memory begins at guest address 0.
+pub struct ToyVm<'a> {
+    vcpu: VcpuFd,
+    _vm: VmFd,
+    memory: &'a Area,
+    entry: u16,
 }
 
 /// Whether the kernel says that memslots on secret memory run (kernel-patches/README.md, `KVM_CAP_SECRETMEM`).
@@ -52,70 +67,73 @@ pub fn secret_promised() -> Result<bool> {
 /// # Errors
 /// Anything but the run itself failed.
 pub fn run(backing: Backing) -> Result<Outcome> {
-    let memory = Memory::map(backing)?;
-    let vm = Kvm::new().context("Cannot open /dev/kvm")?.create_vm().context("Cannot create a VM")?;
-    let slot = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: 0,
-        memory_size: LENGTH.get() as u64,
-        userspace_addr: memory.0.as_ptr().addr() as u64,
+    let memory = match backing {
+        Backing::Anonymous => Area::ordinary(LENGTH),
+        Backing::Secret => secret::file(0, LENGTH).and_then(|file| Area::of_file(&file, LENGTH)),
     };
-    // SAFETY: the mapping outlives the VM (it is dropped after it) and nothing else uses it while the guest runs.
-    unsafe { vm.set_user_memory_region(slot) }.context("Cannot add the memslot")?;
-    let mut vcpu = vm.create_vcpu(0).context("Cannot create a vCPU")?;
-    start_at_entry(&vcpu)?;
-    match vcpu.run() {
-        Ok(VcpuExit::Hlt) => Ok(Outcome::Halted),
-        Ok(exit) => bail!("The toy guest left with {exit:?} instead of HLT"),
-        Err(error) => Ok(Outcome::Failed(Errno::from_raw(error.errno()))),
-    }
+    let memory = memory.context("Cannot map the toy guest's memory")?;
+    ToyVm::on(&memory)?.run(Program::Halt, 0)
 }
 
-fn start_at_entry(vcpu: &VcpuFd) -> Result<()> {
-    let mut system = vcpu.get_sregs()?;
-    system.cs.base = 0;
-    system.cs.selector = 0;
-    vcpu.set_sregs(&system)?;
-    let mut general = vcpu.get_regs()?;
-    general.rip = ENTRY;
-    general.rflags = 2;
-    Ok(vcpu.set_regs(&general)?)
-}
-
-/// A shared mapping with the HLT in it.
-struct Memory(NonNull<u8>);
-
-impl Memory {
-    fn map(backing: Backing) -> Result<Self> {
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let address = match backing {
-            // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-            Backing::Anonymous => unsafe { mmap_anonymous(None, LENGTH, access, MapFlags::MAP_SHARED) },
-            // SAFETY: as above.
-            Backing::Secret => unsafe { mmap(None, LENGTH, access, MapFlags::MAP_SHARED, secret_fd()?, 0) },
+impl Program {
+    fn code(self) -> &'static [u8] {
+        match self {
+            Self::Halt => &[0xf4],
+            Self::Write => &[0xc6, 0x06, 0, 0, 1, 0xf4],
+            Self::Spin => &[0xfe, 0x06, 0, 0, 0xeb, 0xfa],
         }
-        .context("Cannot map the toy guest's memory")?;
-        let memory = Memory(address.cast());
-        // SAFETY: ENTRY lies inside the mapping, which is writable and ours.
-        unsafe { memory.0.as_ptr().add(ENTRY as usize).write_volatile(HLT) };
-        Ok(memory)
     }
 }
 
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, has this length, and the VM that used it is gone.
-        let _ = unsafe { munmap(self.0.cast(), LENGTH.get()) };
+impl<'a> ToyVm<'a> {
+    /// Creates the VM; nothing of its memory is touched.
+    ///
+    /// # Errors
+    /// There is no KVM, or it refuses the memslot.
+    pub fn on(memory: &'a Area) -> Result<Self> {
+        let vm = Kvm::new().context("Cannot open /dev/kvm")?.create_vm().context("Cannot create a VM")?;
+        let slot = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: memory.length() as u64,
+            userspace_addr: memory.address(),
+        };
+        // SAFETY: the mapping outlives the VM, which borrows it, and no Rust object is in it.
+        unsafe { vm.set_user_memory_region(slot) }.context("Cannot add the memslot")?;
+        let vcpu = vm.create_vcpu(0).context("Cannot create a vCPU")?;
+        Ok(ToyVm { vcpu, _vm: vm, memory, entry: ENTRY })
     }
-}
 
-fn secret_fd() -> Result<OwnedFd> {
-    // SAFETY: the call takes flags only.
-    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
-    let fd = Errno::result(fd).context("memfd_secret failed")?;
-    // SAFETY: the call has just returned this descriptor to us alone.
-    let file = unsafe { File::from_raw_fd(i32::try_from(fd)?) };
-    file.set_len(LENGTH.get() as u64).context("Cannot size the secret memory")?;
-    Ok(file.into())
+    /// Lets it run somewhere else.
+    pub fn entered_at(mut self, entry: u16) -> Self {
+        self.entry = entry;
+        self
+    }
+
+    /// Loads a program, which touches a page, and runs it on the page at `data`, a guest address below 4 GiB.
+    ///
+    /// # Errors
+    /// The guest did something else than its program.
+    pub fn run(&mut self, program: Program, data: u64) -> Result<Outcome> {
+        self.memory.put(usize::from(self.entry), program.code());
+        self.start(data)?;
+        match self.vcpu.run() {
+            Ok(VcpuExit::Hlt) => Ok(Outcome::Halted),
+            Ok(exit) => bail!("The toy guest left with {exit:?} instead of HLT"),
+            Err(error) => Ok(Outcome::Failed(Errno::from_raw(error.errno()))),
+        }
+    }
+
+    fn start(&self, data: u64) -> Result<()> {
+        let mut system = self.vcpu.get_sregs()?;
+        system.cs.base = 0;
+        system.cs.selector = 0;
+        system.ds.base = data;
+        self.vcpu.set_sregs(&system)?;
+        let mut general = self.vcpu.get_regs()?;
+        general.rip = self.entry.into();
+        general.rflags = 2;
+        Ok(self.vcpu.set_regs(&general)?)
+    }
 }

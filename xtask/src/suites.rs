@@ -40,22 +40,37 @@ const LAB: NestedSuite = NestedSuite {
 /// The lab's tests once more, on another machine or kernel.
 const VARIANT: NestedSuite = NestedSuite { limit: Duration::from_secs(50 * 60), full: true, ..LAB };
 
+/// So little memory that a test can take it all.
+const SMALL: NestedSuite = NestedSuite { name: "small", modules: &["small"], mem: "512M", ..LAB };
+
 /// Guests that a host of 2 GiB cannot hold.
 const LARGE: &[&str] = &["lab::boot::memory_2g_is_all_there", "lab::boot::memory_5g_continues_above_the_hole"];
 
 /// A control that counts splits, where nothing is left to split.
 const SPLITS: &[&str] = &["lab::pages::guest_ram_with_huge_off_is_4k_and_splits_the_direct_map"];
 
-pub(crate) const SUITES: [NestedSuite; 9] = [
+pub(crate) const SUITES: [NestedSuite; 12] = [
     LAB,
     NestedSuite { name: "pool", modules: &["pool"], append: "secretmem=1G", ..LAB },
+    NestedSuite {
+        name: "poolforms",
+        modules: &["pool_forms"],
+        mem: "2G",
+        nodes: 2,
+        // Only the last counts, and in that node 9 is not there.
+        append: "secretmem secretmem=large secretmem= secretmem=0 secretmem=64M, secretmem=0:64M;1:64M secretmem=:64M \
+                 secretmem=99999:64M secretmem=64Mx secretmem=0:64M,9:64M,1:33M",
+        ..LAB
+    },
     NestedSuite { name: "disabled", modules: &["disabled"], append: "secretmem.enable=0", ..LAB },
     NestedSuite { name: "stock", modules: &["stock"], host: Host::Stock, ..LAB },
+    SMALL,
+    NestedSuite { name: "stocksmall", modules: &["stock_small"], host: Host::Stock, ..SMALL },
     NestedSuite { name: "shipped", modules: &["shipped"], host: Host::Shipped, ..LAB },
     // Little memory, and a direct map of 2M entries.
     NestedSuite { name: "map2m", mem: "2G", without: LARGE, append: "nogbpages", ..VARIANT },
     NestedSuite { name: "map4k", without: SPLITS, append: "debug_pagealloc=on", ..VARIANT },
-    NestedSuite { name: "numa", nodes: 2, ..VARIANT },
+    NestedSuite { name: "numa", modules: &["lab", "numa"], nodes: 2, ..VARIANT },
     NestedSuite {
         name: "debug",
         modules: &["lab", "debug"],
@@ -67,9 +82,14 @@ pub(crate) const SUITES: [NestedSuite; 9] = [
 ];
 
 impl NestedSuite {
-    /// The suites to run: all of them, or those of every day.
-    pub(crate) fn wanted(full: bool) -> impl Iterator<Item = &'static Self> {
-        SUITES.iter().filter(move |suite| full || !suite.full)
+    /// The suites to run: the one of this name, or all of them, or those of every day.
+    pub(crate) fn wanted(full: bool, only: Option<&str>) -> impl Iterator<Item = &'static Self> {
+        SUITES.iter().filter(move |suite| only.map_or(full || !suite.full, |only| suite.name == only))
+    }
+
+    /// What the suites are called.
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        SUITES.iter().map(|suite| suite.name)
     }
 
     /// Its tests among all, as far as the filter leaves them.
@@ -124,7 +144,9 @@ mod tests {
 
     #[test]
     fn wanted_variants_need_full() {
-        assert!(NestedSuite::wanted(false).all(|suite| suite.name != "debug"));
-        assert!(NestedSuite::wanted(true).any(|suite| suite.name == "debug"));
+        assert!(NestedSuite::wanted(false, None).all(|suite| suite.name != "debug"));
+        assert!(NestedSuite::wanted(true, None).any(|suite| suite.name == "debug"));
+        let named = |full| NestedSuite::wanted(full, Some("debug")).map(|suite| suite.name).collect::<Vec<_>>();
+        assert_eq!((named(false), named(true)), (vec!["debug"], vec!["debug"]));
     }
 }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use crate::demo::{build_release, cargo};
@@ -46,8 +47,18 @@ pub(crate) struct Args {
     /// two NUMA nodes, and a kernel with KASAN, lockdep and kmemleak. Hours.
     #[arg(long)]
     full: bool,
+    /// Run one suite only, without the unit tests; any of those of --full, too.
+    #[arg(long, value_parser = PossibleValuesParser::new(NestedSuite::names()))]
+    suite: Option<String>,
     #[command(flatten)]
     source: SourceArgs,
+}
+
+impl Args {
+    /// The suites to run: the one that was named, or all, or those of every day.
+    fn suites(&self) -> impl Iterator<Item = &'static NestedSuite> {
+        NestedSuite::wanted(self.full, self.suite.as_deref())
+    }
 }
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
@@ -55,17 +66,17 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     let begun = Instant::now();
     let mut results = Vec::new();
     let filter = args.filter.as_deref();
-    if !filter.is_some_and(|filter| is_nested(filter) || filter == REQUESTS) {
+    let all = args.suite.is_none();
+    if all && !filter.is_some_and(|filter| is_nested(filter) || filter == REQUESTS) {
         results.push(unit_tests(paths, args)?);
     }
-    if filter.is_none_or(|filter| filter == REQUESTS) && results.iter().all(Suite::passed) {
+    if all && filter.is_none_or(|filter| filter == REQUESTS) && results.iter().all(Suite::passed) {
         results.push(requests(paths)?);
     }
     if results.iter().all(Suite::passed) {
         results.extend(nested_suites(paths, args)?);
     } else {
-        let suites = NestedSuite::wanted(args.full);
-        results.extend(suites.map(|suite| Suite::not_run(suite.name, "the unit tests failed")));
+        results.extend(args.suites().map(|suite| Suite::not_run(suite.name, "the unit tests failed")));
     }
     Ok(summary(&results, begun.elapsed()))
 }
@@ -158,8 +169,7 @@ fn requests(paths: &Paths) -> Result<Suite> {
 fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
     let program = build_nested(paths)?;
     let names = list(&program)?;
-    let suites = NestedSuite::wanted(args.full);
-    let wanted = suites.map(|suite| (suite, suite.select(&names, args.filter.as_deref())));
+    let wanted = args.suites().map(|suite| (suite, suite.select(&names, args.filter.as_deref())));
     let (with, without): (Vec<_>, Vec<_>) = wanted.partition(|(_, tests)| !tests.is_empty());
     if with.is_empty() {
         return Ok(Vec::new());

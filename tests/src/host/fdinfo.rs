@@ -1,6 +1,6 @@
-//! What the kernel says of another process's secret memory, in `/proc/PID/fdinfo`.
+//! What the kernel says of a process's secret memory, in `/proc/PID/fdinfo`.
 
-use std::fs;
+use std::fs::{self, File};
 
 use anyhow::{Context, Result, bail};
 use secretmem::FdInfo;
@@ -23,6 +23,15 @@ pub fn of_process(pid: u32) -> Result<FdInfo> {
         Some(info) => Ok(info),
         None => bail!("No descriptor of process {pid} is secret memory that this kernel reports on"),
     }
+}
+
+/// The fdinfo of one file of our own.
+///
+/// # Errors
+/// It is no secret memory on a patched kernel.
+pub fn of_file(file: &File) -> Result<FdInfo> {
+    let info = FdInfo::of(file).context("Cannot read our own fdinfo")?;
+    info.context("Our file is no secret memory that this kernel reports on")
 }
 
 fn plus(one: FdInfo, other: FdInfo) -> FdInfo {

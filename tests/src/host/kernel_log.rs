@@ -40,13 +40,19 @@ impl KernelLog {
     /// # Errors
     /// `/dev/kmsg` cannot be opened (needs root).
     pub fn from_now() -> Result<Self> {
-        let mut kmsg = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open("/dev/kmsg")
-            .context("Cannot open /dev/kmsg")?;
-        kmsg.seek(SeekFrom::End(0)).context("Cannot skip the old kernel log")?;
-        Ok(KernelLog { kmsg })
+        let mut log = Self::from_start()?;
+        log.kmsg.seek(SeekFrom::End(0)).context("Cannot skip the old kernel log")?;
+        Ok(log)
+    }
+
+    /// Reads everything that the kernel still has.
+    ///
+    /// # Errors
+    /// As [`KernelLog::from_now`].
+    pub fn from_start() -> Result<Self> {
+        let mut options = OpenOptions::new();
+        let kmsg = options.read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg");
+        Ok(KernelLog { kmsg: kmsg.context("Cannot open /dev/kmsg")? })
     }
 
     /// The messages that came since the last call.

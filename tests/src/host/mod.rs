@@ -3,6 +3,8 @@
 pub mod direct_map;
 pub mod fdinfo;
 pub mod kernel_log;
+pub mod numa;
 pub mod page_tables;
 pub mod process;
 pub mod stage2;
+pub mod trace;

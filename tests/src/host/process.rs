@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use crate::area::Area;
 
 /// Bytes in a base page.
 pub const PAGE_SIZE: u64 = 4096;
@@ -67,6 +69,20 @@ pub fn frame_at(pid: u32, address: u64) -> Result<Option<u64>> {
     let mut pages = Vec::new();
     collect_present(&pagemap, &mapping, &mut pages)?;
     Ok(pages.first().map(|page| page.pfn))
+}
+
+/// The frames of a mapping of our own, page by page.
+///
+/// # Errors
+/// As [`resident_pages`], or a page is not mapped at this moment.
+pub fn frames_of(area: &Area) -> Result<Vec<u64>> {
+    let pagemap = File::open("/proc/self/pagemap").context("Cannot open the pagemap")?;
+    let (start, end) = (area.address(), area.address() + area.length() as u64);
+    let mapping = Mapping { start, end, permissions: String::new(), name: String::new() };
+    let mut pages = Vec::new();
+    collect_present(&pagemap, &mapping, &mut pages)?;
+    ensure!(pages.len() as u64 == (end - start) / PAGE_SIZE, "Only {} pages are mapped", pages.len());
+    Ok(pages.iter().map(|page| page.pfn).collect())
 }
 
 /// Reads pagemap entries (Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bits 0–54 the frame).

@@ -4,6 +4,7 @@
 //! recognise, or it is no witness at all.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::ptr::from_ref;
 
@@ -18,15 +19,22 @@ use super::{Tally, Target};
 use crate::host::process::frame_at;
 
 const PATH: &str = "/proc/kcore";
+/// Where x86-64 maps the kernel's image (Documentation/arch/x86/x86_64/mm.rst); the direct map lies below.
+const IMAGE_MAP: u64 = 0xffff_ffff_8000_0000;
 
 /// A stretch of physical memory as one of kcore's segments shows it.
 struct Segment {
+    address: u64,
     physical: u64,
     length: u64,
     offset: u64,
 }
 
-pub(super) fn run(target: &Target) -> Result<Tally> {
+/// Reads every page of the target by its frame.
+///
+/// # Errors
+/// There is no `/proc/kcore`, or it does not even show a page of our own.
+pub fn run(target: &Target) -> Result<Tally> {
     let kcore = File::open(PATH).with_context(|| format!("Cannot open {PATH}; the lab kernel has it"))?;
     let segments = physical_segments(&kcore)?;
     ensure!(finds_own_page(&kcore, &segments)?, "{PATH} does not even show this process's own page");
@@ -37,25 +45,67 @@ pub(super) fn run(target: &Target) -> Result<Tally> {
     Ok(tally)
 }
 
+/// The frames that the kernel's image was loaded to. It has given some of them back since; kcore shows them all, at the
+/// image's address and by the direct map.
+///
+/// # Errors
+/// As [`run`].
+pub fn image_frames() -> Result<Range<u64>> {
+    let kcore = File::open(PATH).with_context(|| format!("Cannot open {PATH}; the lab kernel has it"))?;
+    let segments = physical_segments(&kcore)?;
+    let image = segments.iter().find(|segment| segment.address >= IMAGE_MAP).context("kcore shows no kernel image")?;
+    let page = PAGE_SIZE as u64;
+    Ok(image.physical / page..(image.physical + image.length).div_ceil(page))
+}
+
+/// How many of `frames` kcore shows at the image's address with just the same contents as by the direct map, which are
+/// not all zeros: whether it does read the image.
+///
+/// # Errors
+/// As [`run`].
+pub fn shown_twice(frames: Range<u64>) -> Result<u64> {
+    let kcore = File::open(PATH).with_context(|| format!("Cannot open {PATH}; the lab kernel has it"))?;
+    let segments = physical_segments(&kcore)?;
+    let mut count = 0;
+    for pfn in frames {
+        let views = segments.iter().filter_map(|segment| segment.read(&kcore, pfn)).collect::<Vec<_>>();
+        let pages = views.iter().filter_map(|view| view.as_ref().ok()).collect::<Vec<_>>();
+        count += u64::from(pages.len() == 2 && pages[0] == pages[1] && pages[0].iter().any(|&byte| byte != 0));
+    }
+    Ok(count)
+}
+
 /// The segments with a physical address (fs/proc/kcore.c gives all others the address of all ones): the direct map, and
 /// the kernel image, which maps some of the same frames a second time.
 fn physical_segments(kcore: &File) -> Result<Vec<Segment>> {
     let headers = ElfStream::<LittleEndian, _>::open_stream(kcore.try_clone()?)
         .with_context(|| format!("Cannot understand {PATH}"))?;
     let loads = headers.segments().iter().filter(|header| header.p_type == PT_LOAD && header.p_paddr != u64::MAX);
-    Ok(loads.map(|h| Segment { physical: h.p_paddr, length: h.p_memsz, offset: h.p_offset }).collect())
+    let segment = |h: &elf::segment::ProgramHeader| Segment {
+        address: h.p_vaddr,
+        physical: h.p_paddr,
+        length: h.p_memsz,
+        offset: h.p_offset,
+    };
+    Ok(loads.map(segment).collect())
+}
+
+impl Segment {
+    /// Reads a frame through this segment; None if it does not lie there.
+    fn read(&self, kcore: &File, pfn: u64) -> Option<Result<[u8; PAGE_SIZE], Errno>> {
+        let physical = pfn * PAGE_SIZE as u64;
+        let inside = physical.checked_sub(self.physical).filter(|&inside| inside < self.length)?;
+        let mut page = [0; PAGE_SIZE];
+        let read = kcore.read_exact_at(&mut page, self.offset + inside);
+        Some(read.map(|()| page).map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)))
+    }
 }
 
 fn read_frame(kcore: &File, segments: &[Segment], pfn: u64, seed: Seed, tally: &mut Tally) {
-    let physical = pfn * PAGE_SIZE as u64;
-    let mut page = [0; PAGE_SIZE];
-    for segment in segments {
-        let Some(inside) = physical.checked_sub(segment.physical).filter(|&inside| inside < segment.length) else {
-            continue;
-        };
-        match kcore.read_at(&mut page, segment.offset + inside) {
-            Ok(length) => tally.page(seed, &page[..length]),
-            Err(error) => tally.refusal(error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)),
+    for read in segments.iter().filter_map(|segment| segment.read(kcore, pfn)) {
+        match read {
+            Ok(page) => tally.page(seed, &page),
+            Err(errno) => tally.refusal(errno),
         }
     }
 }

@@ -13,7 +13,7 @@ use secretvmm_canary::Seed;
 use crate::guest::{Canary, Guest};
 use crate::host::process::{MappedPage, resident_pages};
 
-mod kcore;
+pub mod kcore;
 mod proc_mem;
 mod process_vm;
 mod stolen_fd;

@@ -1,0 +1,25 @@
+//! The patched kernel on a machine so small that a test can take all of its memory.
+
+use anyhow::{Result, ensure};
+use secretvmm_tests::image_alias::{self, Findings};
+use secretvmm_tests::probes::{Verdict, kcore};
+use secretvmm_tests::report::figure;
+
+use crate::support::on_clean_host;
+
+#[test]
+fn secret_pages_on_frames_of_the_kernels_image_are_read_nowhere() -> Result<()> {
+    on_clean_host(|| {
+        let image = kcore::image_frames()?;
+        let text = image.start..image.start + 64;
+        ensure!(kcore::shown_twice(text)? == 64, "INVALID: kcore does not read the kernel's code at its own address");
+        let Findings { ordinary, secret } = image_alias::probe()?;
+        figure("frames of the kernel's image that ordinary memory got", ordinary.frames, "");
+        figure("frames of the kernel's image that secret memory got", secret.frames, "");
+        let found = ordinary.tally.canaries();
+        ensure!(ordinary.frames > 0 && found == ordinary.frames, "INVALID: kcore found {found} of {ordinary:?}");
+        ensure!(secret.frames > 0, "INVALID: the secret memory got no frame of the kernel's image");
+        ensure!(secret.tally.verdict() != Verdict::Hit, "{} secret frames: {}", secret.frames, secret.tally);
+        Ok(())
+    })
+}

@@ -1,0 +1,92 @@
+//! What the host has, before and after.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::host::direct_map::{DirectMap, meminfo_bytes};
+use crate::report::figure;
+use crate::secret::{self, HUGE_SIZE};
+
+/// How far free memory may differ for reasons of the host's own.
+const FREE_TOLERANCE: u64 = 16 << 20;
+/// How long the last processes of a race may take to go.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The host at one moment, without any secret memory.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    direct_map: DirectMap,
+    pool_free: u64,
+    free: u64,
+}
+
+impl Ledger {
+    pub(super) fn now() -> Result<Self> {
+        wait_for_no_secret_memory()?;
+        assert_nothing_locked()?;
+        Ok(Ledger { direct_map: DirectMap::now()?, pool_free: bytes("SecretPoolFree:")?, free: free_bytes()? })
+    }
+
+    /// Asserts that the host is now as it was then.
+    pub(super) fn assert_same(&self) -> Result<()> {
+        let now = Ledger::now()?;
+        let (was, is) = (self.direct_map, now.direct_map);
+        figure(
+            "race: splits of 2M and 1G entries",
+            format!("{} {}", is.splits_2m - was.splits_2m, is.splits_1g - was.splits_1g),
+            "",
+        );
+        figure("race: free memory less than before", self.free.cast_signed() - now.free.cast_signed(), "bytes");
+        let sizes = |map: DirectMap| (map.kib_4k, map.kib_2m, map.kib_1g);
+        ensure!(sizes(is) == sizes(was), "The direct map was {was:?} and is {is:?}");
+        ensure!(now.pool_free == self.pool_free, "The pool had {} bytes and has {}", self.pool_free, now.pool_free);
+        ensure!(now.free + FREE_TOLERANCE >= self.free, "Free memory went from {} to {} bytes", self.free, now.free);
+        Ok(())
+    }
+}
+
+/// Waits until nobody has secret memory.
+pub(super) fn wait_for_no_secret_memory() -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let (all, huge) = (bytes("SecretMem:")?, bytes("SecretMemHuge:")?);
+        match (all, huge) {
+            (0, 0) => return Ok(()),
+            _ if Instant::now() > deadline => bail!("{all} bytes of secret memory are left, {huge} of them huge"),
+            _ => sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Asserts that no page counts against RLIMIT_MEMLOCK of this user: with a limit of 2 MiB, exactly that can be had.
+fn assert_nothing_locked() -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, HUGE_SIZE as u64, hard)?;
+    let result = secret::file(0, HUGE_SIZE + 4096).and_then(|file| {
+        secret::populate(&file, 0, HUGE_SIZE as i64)?;
+        Ok(secret::populate(&file, 0, HUGE_SIZE as i64 + 4096))
+    });
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
+    let beyond = result.context("Locked memory is left: 2 MiB do not fit into a limit of 2 MiB")?;
+    ensure!(beyond == Err(Errno::EDQUOT), "One page more than the limit: {beyond:?}");
+    Ok(())
+}
+
+/// Free memory with caches dropped, and what CPUs keep in lists of their own.
+fn free_bytes() -> Result<u64> {
+    nix::unistd::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3").context("Cannot drop the caches")?;
+    let zones = fs::read_to_string("/proc/zoneinfo").context("Cannot read /proc/zoneinfo")?;
+    let counts = zones.lines().filter_map(|line| line.trim().strip_prefix("count:"));
+    let kept = counts.map(|count| count.trim().parse::<u64>()).sum::<Result<u64, _>>()?;
+    Ok(bytes("MemFree:")? + kept * 4096)
+}
+
+fn bytes(line: &str) -> Result<u64> {
+    meminfo_bytes(line)?.with_context(|| format!("No {line} in /proc/meminfo"))
+}

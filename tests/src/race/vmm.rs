@@ -1,0 +1,41 @@
+//! A round with `secretvmm` itself in the victim's place.
+
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::Pid;
+
+use super::board::{Board, Count};
+use super::dice::Dice;
+use super::thief;
+use crate::artifacts::{GUEST_BZIMAGE, artifact};
+
+/// The VMM is killed at the latest after so many ms.
+const LONGEST: u64 = 1500;
+
+/// Starts a guest, tries to use its memory, kills it.
+pub(super) fn round(board: &Board, dice: &mut Dice) -> Result<()> {
+    let mut command = Command::new("secretvmm");
+    command.arg("--kernel").arg(artifact(GUEST_BZIMAGE)?).args(["--mem", "64M", "--cpus", "2"]);
+    // No pipe, and so no thread that would read it.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut vmm = command.spawn().context("Cannot start secretvmm")?;
+    sleep(Duration::from_millis(dice.below(LONGEST)));
+    let stolen = thief::take(Pid::from_raw(vmm.id().cast_signed()))?;
+    let ended = vmm.try_wait()?;
+    ensure!(ended.is_none(), "secretvmm ended by itself: {ended:?}");
+    if dice.once_in(2) {
+        vmm.kill()?;
+        vmm.wait()?;
+    }
+    if let Some(file) = &stolen {
+        thief::assert_closed(file).context("secretvmm's memory")?;
+        board.add(Count::ThiefRefused);
+    }
+    vmm.kill()?;
+    vmm.wait()?;
+    board.add(Count::Vmms);
+    Ok(())
+}
