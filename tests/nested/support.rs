@@ -1,7 +1,6 @@
 //! What every suite needs.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 use secretmem::{FdInfo, Mode};
@@ -96,15 +95,7 @@ impl Drop for Scratch {
 
 /// Packs an initial RAM disk of busybox and an init script.
 pub(crate) fn initrd_with_init(scratch: &Scratch, script: &str) -> Result<PathBuf> {
-    let root = scratch.path("root");
-    std::fs::create_dir_all(root.join("bin"))?;
-    std::fs::copy("/bin/busybox", root.join("bin/busybox"))?;
-    std::fs::write(root.join("init"), format!("#!/bin/busybox sh\n{script}\n"))?;
-    let initrd = scratch.path("initrd");
-    let pack = "chmod 755 init && find . | cpio --quiet -o -H newc > \"$0\"";
-    let status = Command::new("sh").arg("-c").arg(pack).arg(&initrd).current_dir(&root).status()?;
-    ensure!(status.success(), "cpio failed: {status}");
-    Ok(initrd)
+    secretvmm_tests::initrd::pack(&scratch.0, &[], script)
 }
 
 /// The first `bytes` of a file.

@@ -26,9 +26,6 @@ vm = MicroVM(
     mmds_enabled=True,
     user_data="hello from the host",
     vsock_enabled=True,
-    expose_ports=True,
-    host_port=8080,
-    dest_port=80,
 )
 step("create", vm.create())
 step("list", vm.list())

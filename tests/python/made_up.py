@@ -17,7 +17,7 @@ import time
 from schemathesis.cli import schemathesis
 
 SOCKET = "api.sock"
-EXAMPLES = 40
+EXAMPLES = 15
 CHECKS = [
     "not_a_server_error",
     "status_code_conformance",

@@ -11,6 +11,15 @@ pub const GUEST_VMLINUX: &str = "guest/vmlinux";
 /// Debian's unmodified cloud kernel.
 pub const STOCK_CLOUD_VMLINUZ: &str = "stock-cloud/vmlinuz";
 
+/// Debian with systemd, as an ext4 image.
+pub const DEBIAN_ROOTFS: &str = "debian/rootfs.ext4";
+/// With it, the cloud kernel finds that image on a disk.
+pub const DEBIAN_INITRD: &str = "debian/initrd";
+/// The guest program that loads virtio devices.
+pub const LOAD: &str = "load/load";
+/// A python with a public Firecracker client.
+pub const PYTHON_FIRECRACKER: &str = "python-firecracker/bin/python";
+
 /// The path of an artefact, one of the constants above.
 ///
 /// # Errors

@@ -83,6 +83,12 @@ impl GuestBuilder {
         GuestBuilder { wrapper: Vec::new(), arguments, cmdline: String::new() }
     }
 
+    /// No guest yet: the VMM waits for requests at a unix socket.
+    pub fn api(socket: &Path) -> Self {
+        let arguments = vec!["--api-sock".into(), socket.into()];
+        GuestBuilder { wrapper: Vec::new(), arguments, cmdline: String::new() }
+    }
+
     /// Adds arguments as they are.
     pub fn arguments<S: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));

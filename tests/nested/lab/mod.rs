@@ -1,6 +1,7 @@
 //! The patched kernel with the lab configuration.
 
 mod boot;
+mod devices;
 mod ending;
 mod figures;
 mod hidden;
