@@ -38,7 +38,10 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<()> {
 
 /// Builds the guest unless the cache has it; gives the folder it is in.
 pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
-    let files = RootFiles { canary: build_canary(paths)?, init: paths.repo.join("guest-kernel/rootfs/init") };
+    let files = RootFiles {
+        canary: build_static(paths, "secretvmm-canary", "canary")?,
+        init: paths.repo.join("guest-kernel/rootfs/init"),
+    };
     let applets = process::output(Command::new(BUSYBOX).arg("--list-full"))
         .context("No busybox; cargo xtask setup installs busybox-static")?;
     let list = files.list(&applets);
@@ -82,19 +85,19 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
     Ok(entry)
 }
 
-/// Builds the canary as one static program: the guest has no libraries.
-fn build_canary(paths: &Paths) -> Result<PathBuf> {
+/// Builds a program of the workspace for the inside of a guest: static, for the guest has no libraries.
+pub(crate) fn build_static(paths: &Paths, package: &str, program: &str) -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let target_dir = paths.target.join("guest");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(&paths.repo)
-        .args(["build", "--quiet", "--release", "--package", "secretvmm-canary", "--bin", "canary", "--target", TARGET])
+        .args(["build", "--quiet", "--release", "--package", package, "--bin", program, "--target", TARGET])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    process::passed_through(&mut cargo).context("Cannot build the guest's canary")?;
-    Ok(target_dir.join(TARGET).join("release/canary"))
+    process::passed_through(&mut cargo).with_context(|| format!("Cannot build the guest's {program}"))?;
+    Ok(target_dir.join(TARGET).join("release").join(program))
 }
 
 /// The files of the guest's root that do not come with busybox.

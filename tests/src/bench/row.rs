@@ -1,4 +1,4 @@
-//! The rows that go to `cargo xtask bench kernel`: JSON, one a line.
+//! The rows that go to `cargo xtask bench`: JSON, one a line.
 
 use std::fmt::Display;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Measures what the kernel series is about. Runs inside a nested host: `cargo xtask bench kernel`.
+//! Measures what the kernel series is about, and VMMs. Runs inside a nested host: `cargo xtask bench`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,10 +7,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use secretvmm_tests::bench::memory::Backing;
 use secretvmm_tests::bench::work::Work;
-use secretvmm_tests::bench::{held, row, speed};
+use secretvmm_tests::bench::{held, row, speed, vmm};
 use secretvmm_tests::host::direct_map::DirectMap;
 
-/// Measures secret memory beside ordinary memory and prints a JSON row for each figure.
+/// Measures and prints a JSON row for each figure.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -32,6 +32,13 @@ enum Command {
     Speed {
         /// The memory, one after the other
         backings: Vec<Backing>,
+    },
+    /// A VMM, and another with the same flags and API
+    Vmm {
+        /// The VMM
+        ours: PathBuf,
+        /// Another
+        against: Option<PathBuf>,
     },
     /// The host's own work alone
     Work {
@@ -59,6 +66,11 @@ fn run(command: Command) -> Result<bool> {
             each(backings, |backing| held::measure(backing, &work))
         }
         Command::Speed { backings } => each(backings, speed::measure),
+        Command::Vmm { ours, against } => {
+            let ours = vmm::measure(&ours, "ours");
+            let against = against.map_or(Ok(()), |against| vmm::measure(&against, "against"));
+            Ok(ours.is_ok() && against.is_ok())
+        }
         Command::Work { folder } => {
             row::figure("host", "work_us", Work::prepare(&folder)?.best_us()?)?;
             let map = DirectMap::now()?;

@@ -3,6 +3,9 @@
 mod hosts;
 mod rows;
 mod table;
+mod vmm;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 
@@ -29,11 +32,28 @@ enum What {
         #[command(flatten)]
         source: SourceArgs,
     },
+    /// The VMM: its start, its memory, its devices and its requests.
+    ///
+    /// Boots one host that counts instructions. Exits with 0 if everything could be measured, whatever the figures are:
+    /// a target that was missed is marked.
+    Vmm {
+        /// Another VMM with Firecracker's flags and API, for a second column.
+        #[arg(long, value_name = "PATH")]
+        against: Option<PathBuf>,
+        #[command(flatten)]
+        source: SourceArgs,
+    },
 }
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
-    let What::Kernel { source } = &args.what;
     setup::run(&setup::Args {})?;
+    match &args.what {
+        What::Kernel { source } => kernel(paths, source),
+        What::Vmm { against, source } => vmm::run(paths, source, against.as_deref()),
+    }
+}
+
+fn kernel(paths: &Paths, source: &SourceArgs) -> Result<u8> {
     build_release(paths)?;
     let text = Source::locate(source.kernel_source.as_deref())?.pristine(paths)?.dir.join("kernel");
     let results = hosts::measure_all(paths, source, &text)?;

@@ -52,7 +52,7 @@ pub(super) fn render(results: &Results) -> String {
 }
 
 /// Lines whose columns are as wide as their widest cell.
-fn aligned<const N: usize>(lines: impl IntoIterator<Item = [String; N]>) -> String {
+pub(super) fn aligned<const N: usize>(lines: impl IntoIterator<Item = [String; N]>) -> String {
     let lines: Vec<[String; N]> = lines.into_iter().collect();
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
