@@ -147,7 +147,7 @@ fn configuration_files_that_make_no_sense() -> Result<()> {
         for (config, says) in [
             (json!({ "boot-source": source, "colour": "red" }), "colour"),
             (json!({ "boot-source": source, "drives": [drive, drive] }), "d"),
-            (json!({ "drives": [drive] }), "boot-source"),
+            (json!({ "drives": [drive] }), "boot source"),
             (json!({ "boot-source": source, "vsock": { "guest_cid": 0, "uds_path": "/tmp/v" } }), "0"),
         ] {
             let file = scratch.file("config.json", config.to_string().as_bytes())?;
