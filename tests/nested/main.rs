@@ -1,6 +1,7 @@
 //! Suites that run inside the nested host: `cargo xtask test` boots a host per suite and runs its module there.
 //!
 //! - [`lab`]: the patched kernel with everything that could read guest memory;
+//! - [`devices`]: the same, for disks, networks, sockets and the API (`--full`);
 //! - [`pool`]: the patched kernel with a pool reserved at boot;
 //! - [`pool_forms`]: the same on two nodes, with every form of the parameter that reserves it;
 //! - [`shipped`]: the patched kernel as operators configure it;
@@ -12,6 +13,7 @@
 //! - [`stock_small`]: the same with 512 MiB.
 
 mod debug;
+mod devices;
 mod disabled;
 mod lab;
 mod numa;

@@ -49,7 +49,7 @@ const LARGE: &[&str] = &["lab::boot::memory_2g_is_all_there", "lab::boot::memory
 /// A control that counts splits, where nothing is left to split.
 const SPLITS: &[&str] = &["lab::pages::guest_ram_with_huge_off_is_4k_and_splits_the_direct_map"];
 
-pub(crate) const SUITES: [NestedSuite; 12] = [
+pub(crate) const SUITES: [NestedSuite; 13] = [
     LAB,
     NestedSuite { name: "pool", modules: &["pool"], append: "secretmem=1G", ..LAB },
     NestedSuite {
@@ -67,6 +67,8 @@ pub(crate) const SUITES: [NestedSuite; 12] = [
     SMALL,
     NestedSuite { name: "stocksmall", modules: &["stock_small"], host: Host::Stock, ..SMALL },
     NestedSuite { name: "shipped", modules: &["shipped"], host: Host::Shipped, ..LAB },
+    // Guests with whole distributions: minutes each. Not all of them pass yet.
+    NestedSuite { name: "devices", modules: &["devices"], full: true, ..LAB },
     // Little memory, and a direct map of 2M entries.
     NestedSuite { name: "map2m", mem: "2G", without: LARGE, append: "nogbpages", ..VARIANT },
     NestedSuite { name: "map4k", without: SPLITS, append: "debug_pagealloc=on", ..VARIANT },
@@ -100,6 +102,11 @@ impl NestedSuite {
                 && filter.is_none_or(|filter| name.contains(filter))
         };
         names.iter().filter(wanted).cloned().collect()
+    }
+
+    /// Whether its guests have Debian on their disks, and a client made by others.
+    pub(crate) fn needs_debian(&self) -> bool {
+        self.modules.contains(&"devices")
     }
 
     /// The machine its hosts are.

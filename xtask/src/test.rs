@@ -41,7 +41,7 @@ const TESTS_A_HOST: usize = 10;
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Run only tests whose name contains this. Nested ones begin with lab::,
-    /// pool::, disabled::, stock::, shipped:: or, with --full, debug::; "requests" is the made-up requests.
+    /// pool::, disabled::, stock::, shipped:: or, with --full, devices:: or debug::; "requests" is the made-up requests.
     filter: Option<String>,
     /// Run the lab's tests on more hosts: a direct map of 2M and of 4K entries,
     /// two NUMA nodes, and a kernel with KASAN, lockdep and kmemleak. Hours.
@@ -212,8 +212,11 @@ fn prepare(paths: &Paths, args: &Args, suites: &[&NestedSuite]) -> Result<()> {
     guest::ensure(paths, args.source.kernel_source.as_deref())?;
     selftests::ensure(paths, args.source.kernel_source.as_deref())?;
     stock::ensure(paths, Flavour::Cloud)?;
-    image::ensure(paths)?;
-    python::ensure(paths, Packages::Firecracker).map(drop)
+    if suites.iter().any(|suite| suite.needs_debian()) {
+        image::ensure(paths)?;
+        python::ensure(paths, Packages::Firecracker)?;
+    }
+    Ok(())
 }
 
 /// Builds the program that holds the suites, without running it.

@@ -1,7 +1,6 @@
 //! The patched kernel with the lab configuration.
 
 mod boot;
-mod devices;
 mod ending;
 mod figures;
 mod hidden;
