@@ -38,7 +38,7 @@ pub enum Error {
     /// The host kernel cannot run a guest on secret memory.
     #[error(
         "This host kernel cannot run a guest on secret memory (no KVM_CAP_SECRETMEM): boot a kernel with the secretvmm \
-         series (kernel-patches/6.12), or give --memory shared for a guest that the host can read"
+         series (kernel-patches/), or give --memory shared for a guest that the host can read"
     )]
     NoSecretGuests,
     /// The host kernel has the series, but only parts of it.

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::demo::build_release;
-use crate::kernel::{Recipe, SourceArgs};
+use crate::kernel::{Recipe, SourceArgs, host_options};
 use crate::linux::compile::BUILD_LOG;
-use crate::linux::kconfig::Options;
 use crate::linux::series::Series;
 use crate::linux::source::Source;
 use crate::nested::{self, Capture, Spec};
@@ -44,10 +43,11 @@ struct Boot {
 pub(crate) fn run(paths: &Paths, args: &SourceArgs) -> Result<u8> {
     build_release(paths)?;
     let source = Source::locate(args.kernel_source.as_deref())?;
-    let series = Series::read(&paths.repo, &source.version(paths)?)?;
+    let version = source.version(paths)?;
+    let series = Series::read(&paths.repo, &version)?;
     let mut good = true;
     for count in 0..=series.len() {
-        let step = try_step(paths, &source, &series, count)?;
+        let step = try_step(paths, &source, &version, &series, count)?;
         println!("{count:>3} {step}");
         good &= step.is_good();
     }
@@ -55,14 +55,14 @@ pub(crate) fn run(paths: &Paths, args: &SourceArgs) -> Result<u8> {
     Ok(u8::from(!good))
 }
 
-fn try_step(paths: &Paths, source: &Source, series: &Series, count: usize) -> Result<Step> {
+fn try_step(paths: &Paths, source: &Source, version: &str, series: &Series, count: usize) -> Result<Step> {
     let name = series.name(count).unwrap_or_else(|| "(the source as it came)".into());
     let recipe = Recipe {
         name: "bisect".into(),
         folder: "bisect",
         source,
         series: Some(series.first(count)),
-        options: Options::read([paths.repo.join("kernel-patches/config/bisect.config").as_path()])?,
+        options: host_options(paths, &["bisect"], version)?,
         // This series and the one before it.
         kept: 2 * (series.len() + 1),
     };

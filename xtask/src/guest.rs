@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use crate::kernel::{SourceArgs, used};
 use crate::linux::compile::Kernel;
 use crate::linux::kconfig::Options;
+use crate::linux::series::{self, Fragment};
 use crate::linux::source::{self, Source};
 use crate::support::cache;
 use crate::support::key::Key;
@@ -47,7 +48,8 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
     let list = files.list(&applets);
 
     let source = Source::locate(given)?;
-    let mut options = Options::read([paths.repo.join("guest-kernel/config").as_path()])?;
+    let versions_own = series::fragment(&paths.repo, &source.version(paths)?, Fragment::Guest)?;
+    let mut options = Options::read([paths.repo.join("guest-kernel/config").as_path(), &versions_own])?;
     let key = Key::new("guest kernel 1")
         .with("source", source.id())
         .with("options", options.to_text())

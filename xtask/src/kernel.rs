@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use crate::bisect;
 use crate::linux::compile::Kernel;
 use crate::linux::kconfig::Options;
-use crate::linux::series::Series;
+use crate::linux::series::{self, Fragment, Series};
 use crate::linux::source::{self, Source};
 use crate::support::cache;
 use crate::support::key::Key;
@@ -44,7 +44,8 @@ pub(crate) struct Args {
 /// Where the kernel's source is.
 #[derive(clap::Args, Clone, Default)]
 pub(crate) struct SourceArgs {
-    /// A kernel source folder or tarball [default: Debian's linux-source-6.12].
+    /// A kernel source folder or tarball, of a version that kernel-patches/ has a series for
+    /// [default: Debian's linux-source-6.12].
     #[arg(long, value_name = "DIR|TARBALL")]
     pub(crate) kernel_source: Option<PathBuf>,
 }
@@ -69,7 +70,7 @@ impl Config {
         }
     }
 
-    /// Its fragments in kernel-patches/config, in the order in which they are merged.
+    /// Its fragments in kernel-patches/config, in the order in which they are merged. The version's own comes last.
     fn fragments(self) -> &'static [&'static str] {
         match self {
             Self::Lab => &["nested", "lab"],
@@ -78,11 +79,17 @@ impl Config {
         }
     }
 
-    fn options(self, paths: &Paths) -> Result<Options> {
-        let file = |name: &&str| paths.repo.join(format!("kernel-patches/config/{name}.config"));
-        let files: Vec<PathBuf> = self.fragments().iter().map(file).collect();
-        Options::read(files.iter().map(PathBuf::as_path))
+    fn options(self, paths: &Paths, version: &str) -> Result<Options> {
+        host_options(paths, self.fragments(), version)
     }
+}
+
+/// Options of a host kernel: fragments in kernel-patches/config, and the one of the version.
+pub(crate) fn host_options(paths: &Paths, fragments: &[&str], version: &str) -> Result<Options> {
+    let file = |name: &&str| paths.repo.join(format!("kernel-patches/config/{name}.config"));
+    let mut files: Vec<PathBuf> = fragments.iter().map(file).collect();
+    files.push(series::fragment(&paths.repo, version, Fragment::Host)?);
+    Options::read(files.iter().map(PathBuf::as_path))
 }
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
@@ -100,9 +107,10 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
 /// Builds the kernel unless the cache has it; gives the folder it is in.
 pub(crate) fn ensure(paths: &Paths, config: Config, unpatched: bool, given: Option<&Path>) -> Result<PathBuf> {
     let source = Source::locate(given)?;
-    let series = if unpatched { None } else { Some(Series::read(&paths.repo, &source.version(paths)?)?) };
+    let version = source.version(paths)?;
+    let series = if unpatched { None } else { Some(Series::read(&paths.repo, &version)?) };
     let name = format!("{}{}", config.name(), if unpatched { "-unpatched" } else { "" });
-    let options = config.options(paths)?;
+    let options = config.options(paths, &version)?;
     let recipe = Recipe { name: name.clone(), folder: "patched", source: &source, series, options, kept: KEPT };
     let entry = recipe.ensure(paths)?;
     cache::link(&entry, &paths.artifacts().join(format!("host-{name}")))?;

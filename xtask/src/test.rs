@@ -41,10 +41,12 @@ const TESTS_A_HOST: usize = 10;
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Run only tests whose name contains this. Nested ones begin with lab::,
-    /// pool::, disabled::, stock::, shipped:: or, with --full, devices:: or debug::; "requests" is the made-up requests.
+    /// pool::, disabled::, stock::, shipped:: or, with --full, devices:: or
+    /// debug::; "requests" is the made-up requests.
     filter: Option<String>,
-    /// Run the lab's tests on more hosts: a direct map of 2M and of 4K entries,
-    /// two NUMA nodes, and a kernel with KASAN, lockdep and kmemleak. Hours.
+    /// Run guests with whole distributions, too, and the lab's tests on more hosts:
+    /// a direct map of 2M and of 4K entries, two NUMA nodes, and a kernel with
+    /// KASAN, lockdep and kmemleak. Hours.
     #[arg(long)]
     full: bool,
     /// Run one suite only, without the unit tests; any of those of --full, too.

@@ -18,7 +18,7 @@ use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::Progress;
 
-/// Programs of KVM's selftests, as their Makefile names them.
+/// Programs of KVM's selftests, as the Makefile of 6.12 names them.
 const KVM: [&str; 15] = [
     "dirty_log_test",
     "kvm_page_table_test",
@@ -97,7 +97,7 @@ impl Build<'_> {
             }
         }
         for program in KVM {
-            let from = self.objects.join("kvm").join(program);
+            let from = self.objects.join("kvm").join(self.name_here(program));
             fs::copy(&from, draft.path().join("kvm").join(program))
                 .with_context(|| format!("Cannot copy {}", from.display()))?;
         }
@@ -119,15 +119,22 @@ impl Build<'_> {
         make.arg(format!("OUTPUT={}", output.display()));
         make.arg(format!("INSTALL_HDR_PATH={}", self.objects.join("usr").display()));
         make.arg(format!("KHDR_INCLUDES={}", self.include()));
-        make.args(KVM.map(|program| output.join(program)));
+        make.args(KVM.map(|program| output.join(self.name_here(program))));
         make
+    }
+
+    /// What this source calls a program of KVM's: later versions have `x86/` instead of `x86_64/`.
+    fn name_here(&self, program: &str) -> String {
+        let as_ever = self.tree.dir.join("tools/testing/selftests/kvm/x86_64").is_dir();
+        if as_ever { program.to_owned() } else { program.replace("x86_64/", "x86/") }
     }
 
     /// Not by its Makefile, which wants libraries of other tests and writes into the source.
     fn memfd_secret(&self, output: &Path) -> Command {
         let mut gcc = Command::new("gcc");
-        gcc.args(["-O2", "-Wall"]).args(self.include().split(' '));
-        gcc.arg(self.tree.dir.join("tools/testing/selftests/mm/memfd_secret.c")).arg("-o").arg(output);
+        let selftests = self.tree.dir.join("tools/testing/selftests");
+        gcc.args(["-O2", "-Wall"]).args(self.include().split(' ')).arg("-I").arg(&selftests);
+        gcc.arg(selftests.join("mm/memfd_secret.c")).arg("-o").arg(output);
         gcc
     }
 

@@ -1,4 +1,5 @@
-//! The patch series of a kernel version: kernel-patches/<version>/series.
+//! What belongs to one kernel version, in kernel-patches/<version>: the patch series, and configuration
+//! options that other versions do not have or name differently.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,50 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::support::key::Key;
+
+/// Configuration fragments of a version, besides those for all of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fragment {
+    Host,
+    Guest,
+}
+
+/// Where the fragment for `version` ("6.12") is.
+///
+/// # Errors
+/// There is no series for this version; the message names the versions there are.
+pub(crate) fn fragment(repo: &Path, version: &str, fragment: Fragment) -> Result<PathBuf> {
+    let name = match fragment {
+        Fragment::Host => "host.config",
+        Fragment::Guest => "guest.config",
+    };
+    Ok(folder(repo, version)?.join(name))
+}
+
+/// `kernel-patches/<version>`.
+fn folder(repo: &Path, version: &str) -> Result<PathBuf> {
+    let dir = repo.join("kernel-patches").join(version);
+    if !dir.join(LIST).is_file() {
+        bail!("There is no series for Linux {version}, only for {}", versions(repo)?.join(" and "));
+    }
+    Ok(dir)
+}
+
+/// The versions that have a series, the oldest first.
+fn versions(repo: &Path) -> Result<Vec<String>> {
+    let dir = repo.join("kernel-patches");
+    let entries = fs::read_dir(&dir).with_context(|| format!("Cannot read {}", dir.display()))?;
+    let mut versions: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().join(LIST).is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    versions.sort_by_key(|version| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>());
+    Ok(versions)
+}
+
+/// The file that names a version's patches in their order.
+const LIST: &str = "series";
 
 /// Patches in the order in which they apply.
 pub(crate) struct Series {
@@ -17,10 +62,9 @@ pub(crate) struct Series {
 impl Series {
     /// Reads the series for `version` ("6.12").
     pub(crate) fn read(repo: &Path, version: &str) -> Result<Self> {
-        let dir = repo.join("kernel-patches").join(version);
-        let list = dir.join("series");
-        let text = fs::read_to_string(&list)
-            .with_context(|| format!("No patches for Linux {version}: cannot read {}", list.display()))?;
+        let dir = folder(repo, version)?;
+        let list = dir.join(LIST);
+        let text = fs::read_to_string(&list).with_context(|| format!("Cannot read {}", list.display()))?;
         let patches: Vec<PathBuf> = names(&text).map(|name| dir.join(name)).collect();
         if patches.is_empty() {
             bail!("No patches for Linux {version}: {} names none", list.display());
@@ -124,7 +168,25 @@ fn file_name(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::support::cache;
+    use crate::support::paths::create_dir;
+
+    #[test]
+    fn read_of_an_unknown_version_names_those_there_are() {
+        let repo = std::env::temp_dir().join(format!("xtask-series-{}", std::process::id()));
+        cache::remove(&repo).unwrap();
+        for version in ["7.3", "6.12", "6.9"] {
+            create_dir(&repo.join("kernel-patches").join(version)).unwrap();
+            fs::write(repo.join("kernel-patches").join(version).join(LIST), "0001-x.patch\n").unwrap();
+        }
+        create_dir(&repo.join("kernel-patches/config")).unwrap();
+        let error = Series::read(&repo, "7.2").err().unwrap().to_string();
+        assert_eq!(error, "There is no series for Linux 7.2, only for 6.9 and 6.12 and 7.3");
+        assert_eq!(fragment(&repo, "7.2", Fragment::Guest).unwrap_err().to_string(), error);
+        assert!(fragment(&repo, "7.3", Fragment::Host).unwrap().ends_with("kernel-patches/7.3/host.config"));
+    }
 
     #[test]
     fn names_skips_comments_and_blank_lines() {
