@@ -1,45 +1,20 @@
 //! Every limit answers with an errno of its own (Documentation/admin-guide/mm/memfd_secret.rst of the series). The
 //! kernel's selftest `memfd_secret` covers sizes, modes of `fallocate(2)`, flags and RLIMIT_MEMLOCK; here is what it
-//! cannot: other users, control groups, and a limit that is hit half-way.
+//! cannot: other users, and a limit that is hit half-way. Control groups are in `preflight`.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use secretvmm_tests::area::Area;
 use secretvmm_tests::holder::Holder;
-use secretvmm_tests::host::direct_map::meminfo_bytes;
 use secretvmm_tests::host::fdinfo;
 use secretvmm_tests::secret::{self, EXCLUSIVE, HUGE, HUGE_SIZE, POOL, UNCACHED};
 use secretvmm_tests::toy::{Outcome, Program, ToyVm};
 
 use crate::support::{Scratch, on_clean_host, program};
 
-const GROUP: &str = "/sys/fs/cgroup/secretvmm-limit";
-const GROUP_BYTES: u64 = 32 << 20;
 const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-
-#[test]
-fn memory_control_group_hit_half_way_is_enomem_and_gives_all_back() -> Result<()> {
-    on_clean_host(|| {
-        for arguments in [&["--mib", "64"][..], &["--mib", "64", "--flags", "4"]] {
-            let group = Group::new()?;
-            let control = Holder::start_under(&group.enter(), &["--mib", "16"])?;
-            ensure!(control.result == "held" && control.pages == 16 * 256, "Not even 16 MiB: {}", control.result);
-            drop(control);
-            let holder = Holder::start_under(&group.enter(), arguments)?;
-            ensure!(holder.result == "fallocate ENOMEM", "{arguments:?}: {}", holder.result);
-            let bytes = holder.pages * 4096;
-            ensure!(bytes > GROUP_BYTES / 2 && bytes <= GROUP_BYTES, "{arguments:?}: {bytes} bytes of {GROUP_BYTES}");
-            ensure!(fdinfo::of_process(holder.pid())?.direct_mapped == 0, "Some of it is in the direct map");
-            drop(holder);
-            ensure!(group.killed()? == 0, "The OOM killer came for an fallocate");
-            ensure!(secret_memory()? == 0, "Secret memory is left: {}", secret_memory()?);
-        }
-        Ok(())
-    })
-}
 
 #[test]
 fn memlock_of_another_user_is_edquot_and_counts_to_the_page() -> Result<()> {
@@ -124,40 +99,4 @@ fn memslot_on_uncached_memory_is_refused() -> Result<()> {
         ensure!(format!("{refused:#}").contains("Invalid argument"), "Refused with {refused:#}");
         Ok(())
     })
-}
-
-/// Secret memory on the host.
-fn secret_memory() -> Result<u64> {
-    meminfo_bytes("SecretMem:")?.context("No SecretMem in /proc/meminfo")
-}
-
-/// A control group with a limit, removed when dropped.
-struct Group;
-
-impl Group {
-    fn new() -> Result<Self> {
-        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").context("No memory control groups")?;
-        if !Path::new(GROUP).exists() {
-            fs::create_dir(GROUP).context("Cannot create a control group")?;
-        }
-        fs::write(format!("{GROUP}/memory.max"), GROUP_BYTES.to_string()).context("Cannot set its limit")?;
-        Ok(Group)
-    }
-
-    fn enter(&self) -> [&'static str; 3] {
-        ["sh", "-c", "echo $$ >/sys/fs/cgroup/secretvmm-limit/cgroup.procs && exec \"$0\" \"$@\""]
-    }
-
-    /// Processes that the OOM killer took.
-    fn killed(&self) -> Result<u64> {
-        let events = fs::read_to_string(format!("{GROUP}/memory.events")).context("Cannot read its events")?;
-        let count = events.lines().find_map(|line| line.strip_prefix("oom_kill ")).context("No count of kills")?;
-        Ok(count.trim().parse()?)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(GROUP);
-    }
 }
