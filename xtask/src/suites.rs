@@ -67,7 +67,7 @@ pub(crate) const SUITES: [NestedSuite; 13] = [
     SMALL,
     NestedSuite { name: "stocksmall", modules: &["stock_small"], host: Host::Stock, ..SMALL },
     NestedSuite { name: "shipped", modules: &["shipped"], host: Host::Shipped, ..LAB },
-    // Guests with whole distributions: minutes each. Not all of them pass yet.
+    // Guests with whole distributions: minutes each.
     NestedSuite { name: "devices", modules: &["devices"], full: true, ..LAB },
     // Little memory, and a direct map of 2M entries.
     NestedSuite { name: "map2m", mem: "2G", without: LARGE, append: "nogbpages", ..VARIANT },

@@ -73,7 +73,7 @@ fn files_devices_and_sockets_that_are_not_what_they_should_be() -> Result<()> {
         vm.refuses("PUT", "/boot-source", &json!({ "kernel_image_path": "/missing" }), &["/missing"])?;
 
         let long = json!({ "guest_cid": 3, "uds_path": format!("/tmp/{}", "x".repeat(200)) });
-        refused_at_the_latest_at_start(&vm, "/vsock", &long, "xxx")?;
+        refused_at_the_latest_at_start(&vm, "/vsock", &long, "107 are possible")?;
         let taken = vm.scratch.path("taken.sock");
         let _holder = UnixListener::bind(&taken)?;
         refused_at_the_latest_at_start(&vm, "/vsock", &json!({ "guest_cid": 3, "uds_path": taken }), "taken.sock")?;
