@@ -6,15 +6,16 @@ use std::os::fd::{AsRawFd, FromRawFd};
 
 use nix::errno::Errno;
 use nix::unistd::ftruncate;
+use secretmem::Mode;
 
-/// include/uapi/linux/secretmem.h of the series.
-pub const EXCLUSIVE: u32 = 0x1;
+/// Nobody but the maker can map the file.
+pub const EXCLUSIVE: u32 = Mode::EXCLUSIVE.bits();
 /// User mappings bypass the caches.
-pub const UNCACHED: u32 = 0x2;
+pub const UNCACHED: u32 = Mode::UNCACHED.bits();
 /// Pages of 2 MiB or an error.
-pub const HUGE: u32 = 0x4;
+pub const HUGE: u32 = Mode::HUGE.bits();
 /// Pages of the boot pool or an error.
-pub const POOL: u32 = 0x8;
+pub const POOL: u32 = Mode::POOL.bits();
 
 /// Bytes of a large page.
 pub const HUGE_SIZE: usize = 2 << 20;

@@ -10,6 +10,7 @@ use secretvmm_api::{Drive, Entropy, MmdsConfig, NetworkInterface, Serial, Vsock}
 pub use resources::{machine_of, read_json};
 pub use size::{parse_memory, round_memory};
 
+use crate::devices::virtio::vsock;
 use crate::memory::{Huge, Pool, RamKind, SecretOptions, layout};
 
 /// Used when no command line is given.
@@ -89,9 +90,9 @@ pub enum Error {
     /// More devices than the interrupt controller has pins for.
     #[error("{0} virtio devices are more than the {max} that a VM has room for", max = layout::VIRTIO_MAX)]
     TooManyDevices(usize),
-    /// A vsock context id that means something else.
-    #[error("The guest's vsock context id is at least 3 and below 2^32 - 1, not {0}")]
-    Cid(u32),
+    /// A vsock device that no guest can have.
+    #[error(transparent)]
+    Vsock(#[from] vsock::Error),
     /// MMDS on an interface that is not there.
     #[error("MMDS is to be reached over network interface {0:?}, which does not exist")]
     MmdsInterface(String),
@@ -171,8 +172,8 @@ impl VmConfig {
         if devices > layout::VIRTIO_MAX {
             return Err(Error::TooManyDevices(devices));
         }
-        if let Some(vsock) = self.vsock.as_ref().filter(|vsock| vsock.guest_cid < 3 || vsock.guest_cid == u32::MAX) {
-            return Err(Error::Cid(vsock.guest_cid));
+        if let Some(vsock) = &self.vsock {
+            vsock::check_cid(vsock.guest_cid)?;
         }
         let known = |id: &&String| self.networks.iter().any(|network| network.iface_id == **id);
         match self.mmds.iter().flat_map(|mmds| &mmds.network_interfaces).find(|id| !known(id)) {
@@ -249,7 +250,7 @@ mod tests {
         config.drives.clear();
         for cid in [0, 2, u32::MAX] {
             config.vsock = Some(Vsock { vsock_id: None, guest_cid: cid, uds_path: "/s".into() });
-            assert!(matches!(config.validate(), Err(Error::Cid(_))));
+            assert!(matches!(config.validate(), Err(Error::Vsock(vsock::Error::Cid(_)))));
         }
     }
 

@@ -154,7 +154,6 @@ impl Controller {
     pub fn end(&mut self, signal: i32) {
         match self.options.shutdown_timeout.take() {
             Some(time) if self.vmm.as_ref().is_some_and(|vmm| vmm.state() == State::Running) => {
-                self.options.shutdown_timeout = None;
                 self.ask_to_shut_down(Some(time));
             }
             _ => self.control.finish(Outcome::Signal(signal)),

@@ -15,7 +15,7 @@ use virtio_bindings::virtio_net::{
 use super::HEADER_SIZE;
 use super::buffers::{Buffers, Need};
 use super::detour::Detour;
-use super::metrics::{Metrics, add, count};
+use super::metrics::Metrics;
 use super::tap::{Error, Pieces, Tap};
 use crate::devices::virtio::{Chain, DeviceError, Flow, RateLimiter, Rings, VirtioDevice};
 use crate::mmds::Mmds;
@@ -158,13 +158,13 @@ impl Net {
             };
             let bytes = len - HEADER_SIZE;
             if !self.rx_limiter.consume(bytes as u64) {
-                count(&self.metrics.rx_rate_limiter_throttled);
+                self.metrics.rx_rate_limiter_throttled.inc();
                 self.held_back = Some(len);
                 return Ok(());
             }
             self.buffers.fill(rings, RX, len, &pieces)?;
-            count(&self.metrics.rx_packets_count);
-            add(&self.metrics.rx_bytes_count, bytes);
+            self.metrics.rx_packets_count.inc();
+            self.metrics.rx_bytes_count.add(bytes as u64);
         }
         // More may be there, and nobody would say so again.
         self.rx_limiter.wake();
@@ -178,9 +178,9 @@ impl Net {
             return Ok(Next::Frame(len));
         }
         let metrics = &self.metrics;
-        if !self.buffers.gather(rings, RX, self.need, || count(&metrics.rx_fails))? {
+        if !self.buffers.gather(rings, RX, self.need, || metrics.rx_fails.inc())? {
             // The driver notifies when it has put more into the queue.
-            count(&metrics.no_rx_avail_buffer);
+            metrics.no_rx_avail_buffer.inc();
             return Ok(Next::Nothing);
         }
         self.buffers.pieces(self.need, pieces);
@@ -189,18 +189,18 @@ impl Net {
         }
         match self.tap.read(pieces) {
             Ok(Some(len)) if len > HEADER_SIZE => {
-                count(&metrics.rx_count);
+                metrics.rx_count.inc();
                 Ok(Next::Frame(len))
             }
             // Longer than the guest's buffers, or no frame.
             Ok(_) => {
-                count(&metrics.rx_fails);
+                metrics.rx_fails.inc();
                 Ok(Next::Lost)
             }
             Err(err) if err.kind() == ErrorKind::WouldBlock => Ok(Next::Nothing),
             Err(_) => {
                 // The TAP is down or gone. It says when it is there again.
-                count(&metrics.tap_read_fails);
+                metrics.tap_read_fails.inc();
                 Ok(Next::Nothing)
             }
         }
@@ -226,7 +226,7 @@ impl Net {
     fn send(&mut self, chain: Chain, pieces: &mut Pieces) -> Flow {
         let metrics = &self.metrics;
         if !readable(chain, pieces) || pieces.len() < HEADER_SIZE + ETHERNET_HEADER {
-            count(&metrics.tx_malformed_frames);
+            metrics.tx_malformed_frames.inc();
             return Flow::Done(0);
         }
         if self.detour.as_mut().is_some_and(|detour| detour.take(pieces)) {
@@ -234,21 +234,21 @@ impl Net {
         }
         let bytes = pieces.len() - HEADER_SIZE;
         if !self.tx_limiter.consume(bytes as u64) {
-            count(&metrics.tx_rate_limiter_throttled);
+            metrics.tx_rate_limiter_throttled.inc();
             return Flow::Stop;
         }
         if let Some(mac) = self.guest_mac {
             let mut source = [0; 6];
             pieces.copy_out(HEADER_SIZE + 6, &mut source);
             if source != mac.0 {
-                count(&metrics.tx_spoofed_mac_count);
+                metrics.tx_spoofed_mac_count.inc();
             }
         }
         match self.tap.write(pieces) {
             Ok(_) => {
-                count(&metrics.tx_count);
-                count(&metrics.tx_packets_count);
-                add(&metrics.tx_bytes_count, bytes);
+                metrics.tx_count.inc();
+                metrics.tx_packets_count.inc();
+                metrics.tx_bytes_count.add(bytes as u64);
             }
             Err(err) if err.kind() == ErrorKind::WouldBlock => {
                 // The TAP says when it takes frames again.
@@ -257,8 +257,8 @@ impl Net {
             }
             // The TAP is down, or the host finds the frame wrong: it is lost, as on any network.
             Err(_) => {
-                count(&metrics.tap_write_fails);
-                count(&metrics.tx_fails);
+                metrics.tap_write_fails.inc();
+                metrics.tx_fails.inc();
             }
         }
         Flow::Done(0)
@@ -330,11 +330,11 @@ impl VirtioDevice for Net {
     fn notify(&mut self, index: usize, rings: &mut Rings) -> Result<(), DeviceError> {
         match index {
             RX => {
-                count(&self.metrics.rx_queue_event_count);
+                self.metrics.rx_queue_event_count.inc();
                 self.receive(rings)
             }
             TX => {
-                count(&self.metrics.tx_queue_event_count);
+                self.metrics.tx_queue_event_count.inc();
                 self.transmit(rings)?;
                 if self.detour.as_ref().is_some_and(Detour::has_frame) {
                     self.receive(rings)?;
@@ -352,7 +352,7 @@ impl VirtioDevice for Net {
     }
 
     fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
-        count(&self.metrics.rx_tap_event_count);
+        self.metrics.rx_tap_event_count.inc();
         if let Some(detour) = &mut self.detour {
             detour.poll();
         }

@@ -44,13 +44,3 @@ pub struct Metrics {
     /// Frames with another source address than the guest was given. They are sent all the same.
     pub tx_spoofed_mac_count: Counter,
 }
-
-/// Counts one.
-pub(super) fn count(counter: &Counter) {
-    add(counter, 1);
-}
-
-/// Counts `number`.
-pub(super) fn add(counter: &Counter, number: usize) {
-    counter.add(number as u64);
-}

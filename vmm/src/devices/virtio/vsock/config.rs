@@ -25,6 +25,9 @@ pub enum Error {
 }
 
 /// Sees that a guest can have this context id.
-pub(super) fn check_cid(cid: u32) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Cid`].
+pub fn check_cid(cid: u32) -> Result<(), Error> {
     if (GUEST_CID_MIN..CID_ANY).contains(&cid) { Ok(()) } else { Err(Error::Cid(cid)) }
 }

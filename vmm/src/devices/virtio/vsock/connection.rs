@@ -19,7 +19,7 @@ use vmm_sys_util::epoll::EventSet;
 
 use super::backlog::Backlog;
 use super::credit::Credit;
-use super::metrics::{Metrics, add};
+use super::metrics::Metrics;
 use super::muxer::Ports;
 use super::packet::{self, Header, NO_RECEIVE, NO_SEND, PAYLOAD_MAX, Packet, Space, op};
 
@@ -219,7 +219,7 @@ impl Connection {
                     Ok(len) => return self.data(len),
                     Err(err) => {
                         log::debug!("{}: {err}", self.ports);
-                        add(&self.metrics.rx_read_fails, 1);
+                        self.metrics.rx_read_fails.inc();
                         return News::End(End::HostGone);
                     }
                 },
@@ -250,7 +250,7 @@ impl Connection {
             return Err(End::Broken);
         }
         self.credit.receive(packet.header.len).map_err(|_| End::Broken)?;
-        add(&self.metrics.tx_bytes_count, packet.len() as u64);
+        self.metrics.tx_bytes_count.add(packet.len() as u64);
         if self.host_flags & NO_RECEIVE != 0 {
             // It was on its way when the guest was told.
             self.credit.forward(packet.len());
@@ -264,7 +264,7 @@ impl Connection {
             }
             Err(err) => {
                 log::debug!("{}: {err}", self.ports);
-                add(&self.metrics.tx_write_fails, 1);
+                self.metrics.tx_write_fails.inc();
                 self.credit.forward(packet.len());
                 self.refuse_more();
             }
@@ -304,7 +304,7 @@ impl Connection {
             }
             Err(err) => {
                 log::debug!("{}: {err}", self.ports);
-                add(&self.metrics.tx_flush_fails, 1);
+                self.metrics.tx_flush_fails.inc();
                 self.refuse_more();
                 false
             }
@@ -367,7 +367,7 @@ impl Connection {
 
     fn data(&mut self, len: usize) -> News {
         self.credit.send(len as u32);
-        add(&self.metrics.rx_bytes_count, len as u64);
+        self.metrics.rx_bytes_count.add(len as u64);
         News::Packet(self.header(op::RW, len as u32, 0))
     }
 

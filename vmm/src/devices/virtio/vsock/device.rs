@@ -6,7 +6,7 @@ use std::sync::Arc;
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
 use super::config::{self, Error};
-use super::metrics::{Metrics, add};
+use super::metrics::Metrics;
 use super::muxer::Muxer;
 use super::packet::{Packet, Space};
 use crate::devices::virtio::{DeviceError, Flow, Rings, VirtioDevice};
@@ -70,7 +70,7 @@ impl Vsock {
             *turn -= 1;
             match Packet::read(chain, memory) {
                 Some(packet) => self.muxer.receive(&packet),
-                None => add(&self.muxer.metrics().tx_queue_event_fails, 1),
+                None => self.muxer.metrics().tx_queue_event_fails.inc(),
             }
             Ok(Flow::Done(0))
         })?;
@@ -91,7 +91,7 @@ impl Vsock {
             }
             turn -= 1;
             let Some(space) = Space::new(chain, memory) else {
-                add(&self.muxer.metrics().rx_queue_event_fails, 1);
+                self.muxer.metrics().rx_queue_event_fails.inc();
                 return Ok(Flow::Done(0));
             };
             Ok(self.muxer.send(&space).map_or(Flow::Stop, Flow::Done))
@@ -112,13 +112,13 @@ impl VirtioDevice for Vsock {
     }
 
     fn activate(&mut self, _features: u64, rings: &mut Rings) -> Result<(), DeviceError> {
-        self.host_event(rings).inspect_err(|_| add(&self.muxer.metrics().activate_fails, 1))
+        self.host_event(rings).inspect_err(|_| self.muxer.metrics().activate_fails.inc())
     }
 
     fn notify(&mut self, index: usize, rings: &mut Rings) -> Result<(), DeviceError> {
         match index {
-            RX => add(&self.muxer.metrics().rx_queue_event_count, 1),
-            TX => add(&self.muxer.metrics().tx_queue_event_count, 1),
+            RX => self.muxer.metrics().rx_queue_event_count.inc(),
+            TX => self.muxer.metrics().tx_queue_event_count.inc(),
             _ => return Ok(()),
         }
         self.exchange(rings)

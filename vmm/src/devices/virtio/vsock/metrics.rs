@@ -41,8 +41,3 @@ pub struct Metrics {
     /// Data for the guest could not be read.
     pub rx_read_fails: Counter,
 }
-
-/// Adds `count` to a counter.
-pub(super) fn add(counter: &Counter, count: u64) {
-    counter.add(count);
-}

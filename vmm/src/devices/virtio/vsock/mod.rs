@@ -26,6 +26,6 @@ mod packet;
 #[cfg(test)]
 mod tests;
 
-pub use config::Error;
+pub use config::{Error, check_cid};
 pub use device::Vsock;
 pub use metrics::Metrics;

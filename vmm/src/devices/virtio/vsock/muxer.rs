@@ -17,7 +17,7 @@ use super::client::{Client, Wish};
 use super::config::Error;
 use super::connection::{Connection, End, News, TIMEOUT};
 use super::listener::{self, Listener};
-use super::metrics::{Metrics, add};
+use super::metrics::Metrics;
 use super::packet::{HEADER_SIZE, HOST_CID, Header, PORT_ANY, Packet, STREAM, Space, op};
 
 /// The most connections, clients that have not said what they want among them.
@@ -134,7 +134,7 @@ impl Muxer {
                 Err(err) if err.kind() == ErrorKind::Interrupted => continue,
                 Err(err) => {
                     log::debug!("Vsock sockets cannot be watched: {err}");
-                    return add(&self.metrics.muxer_event_fails, 1);
+                    return self.metrics.muxer_event_fails.inc();
                 }
             };
             for event in &events[..count] {
@@ -154,11 +154,11 @@ impl Muxer {
 
     /// Deals with a packet of the guest's.
     pub(super) fn receive(&mut self, packet: &Packet) {
-        add(&self.metrics.tx_packets_count, 1);
+        self.metrics.tx_packets_count.inc();
         let header = &packet.header;
         if header.src_cid != self.guest_cid {
             // There is nobody to tell.
-            return add(&self.metrics.conn_event_fails, 1);
+            return self.metrics.conn_event_fails.inc();
         }
         if header.dst_cid != HOST_CID || header.kind != STREAM || header.dst_port == PORT_ANY {
             return self.refuse(header);
@@ -179,13 +179,13 @@ impl Muxer {
         let header = self.next(space)?;
         let header = Header { dst_cid: self.guest_cid, ..header };
         space.write_header(&header);
-        add(&self.metrics.rx_packets_count, 1);
+        self.metrics.rx_packets_count.inc();
         Some(HEADER_SIZE as u32 + header.len)
     }
 
     /// Closes everything but the listener.
     pub(super) fn reset(&mut self) {
-        add(&self.metrics.conns_removed, self.connections.len() as u64);
+        self.metrics.conns_removed.add(self.connections.len() as u64);
         self.connections = HashMap::new();
         self.clients = HashMap::new();
         self.ready = VecDeque::new();
@@ -236,7 +236,7 @@ impl Muxer {
                 Err(err) => {
                     // No descriptor, most likely. The client waits.
                     log::debug!("A vsock client has to wait: {err}");
-                    add(&self.metrics.muxer_event_fails, 1);
+                    self.metrics.muxer_event_fails.inc();
                     self.starved = true;
                     return self.wake_at(Instant::now() + ACCEPT_AGAIN);
                 }
@@ -256,7 +256,7 @@ impl Muxer {
         let number = self.next_client;
         if let Err(err) = self.watch(socket.as_raw_fd(), Ports { host: PORT_ANY, guest: number }) {
             log::debug!("A vsock client cannot be watched: {err}");
-            return add(&self.metrics.muxer_event_fails, 1);
+            return self.metrics.muxer_event_fails.inc();
         }
         self.next_client = self.next_client.wrapping_add(1).max(FIRST_CLIENT);
         self.clients.insert(number, Client::new(socket));
@@ -277,7 +277,7 @@ impl Muxer {
             Wish::Port(port) => self.ask(client.socket, port),
             Wish::Unknown | Wish::Nonsense => {
                 log::debug!("A vsock client has not said CONNECT and a port");
-                add(&self.metrics.conn_event_fails, 1);
+                self.metrics.conn_event_fails.inc();
             }
         }
     }
@@ -292,7 +292,7 @@ impl Muxer {
         let event = EpollEvent::new(watched(), ports.token());
         match self.epoll.ctl(ControlOperation::Modify, socket.as_raw_fd(), event) {
             Ok(()) => self.add(ports, Connection::from_host(ports, socket, self.metrics.clone())),
-            Err(_) => add(&self.metrics.muxer_event_fails, 1),
+            Err(_) => self.metrics.muxer_event_fails.inc(),
         }
     }
 
@@ -321,7 +321,7 @@ impl Muxer {
     }
 
     fn add(&mut self, ports: Ports, connection: Connection) {
-        add(&self.metrics.conns_added, 1);
+        self.metrics.conns_added.inc();
         self.connections.insert(ports, connection);
         self.settle(ports);
     }
@@ -343,10 +343,10 @@ impl Muxer {
     fn end(&mut self, ports: Ports, end: &End) {
         let Some(connection) = self.connections.remove(&ports) else { return };
         log::debug!("{ports}: {end:?}");
-        add(&self.metrics.conns_removed, 1);
+        self.metrics.conns_removed.inc();
         if *end == End::Broken {
-            add(&self.metrics.conn_event_fails, 1);
-            add(&self.metrics.conns_killed, 1);
+            self.metrics.conn_event_fails.inc();
+            self.metrics.conns_killed.inc();
         }
         if *end != End::ByGuest && connection.is_known() {
             let Ports { host, guest } = ports;
@@ -395,7 +395,7 @@ impl Muxer {
             next = Some(next.map_or(*deadline, |next| next.min(*deadline)));
         }
         for ports in overdue {
-            add(&self.metrics.conns_killed, 1);
+            self.metrics.conns_killed.inc();
             self.end(ports, &End::Done);
         }
         if let Some(next) = next {
