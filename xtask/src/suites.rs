@@ -58,7 +58,7 @@ pub(crate) const SUITES: [NestedSuite; 13] = [
         mem: "2G",
         nodes: 2,
         // Only the last counts, and in that node 9 is not there.
-        append: "secretmem=large secretmem= secretmem=0 secretmem=64M, secretmem=0:64M;1:64M secretmem=:64M \
+        append: "secretmem secretmem=large secretmem= secretmem=0 secretmem=64M, secretmem=0:64M;1:64M secretmem=:64M \
                  secretmem=99999:64M secretmem=64Mx secretmem=0:64M,9:64M,1:33M",
         ..LAB
     },
