@@ -7,10 +7,11 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::host::{self, Host, Job, MachineArgs};
-use crate::kernel::{self, SourceArgs};
+use crate::kernel::SourceArgs;
+use crate::prepare::{Background, Build};
 use crate::support::paths::Paths;
 use crate::support::process;
-use crate::{guest, nested, setup};
+use crate::{nested, setup};
 
 /// Show the main job: packages, kernels, the nested host, and the evidence.
 ///
@@ -27,10 +28,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     setup::run(&setup::Args {})?;
-    let source = args.source.kernel_source.as_deref();
-    kernel::ensure(paths, kernel::Config::Lab, false, source)?;
-    guest::ensure(paths, source)?;
+    let early = Background::start(paths, &args.source, vec![Build::Host(Host::Lab), Build::Guest]);
     build_release(paths)?;
+    early.finish()?;
 
     let evidence = paths.target.join("release/evidence");
     let command = vec![evidence.into(), "demo".into()];

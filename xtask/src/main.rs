@@ -10,6 +10,7 @@ mod image;
 mod kernel;
 mod linux;
 mod nested;
+mod prepare;
 mod python;
 mod setup;
 mod suites;

@@ -17,16 +17,15 @@ use serde_json::Value;
 use crate::demo::{build_release, cargo};
 use crate::host::{self, Job};
 use crate::kernel::SourceArgs;
-use crate::linux::selftests;
-use crate::linux::stock::{self, Flavour};
 use crate::nested::Capture;
+use crate::prepare::{Background, Build};
 use crate::python::{self, Packages};
 use crate::suites::{NestedSuite, is_nested};
 use crate::support::cache;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::duration;
-use crate::{guest, image, nested, setup};
+use crate::{image, nested, prepare, setup};
 
 /// The suite of requests that a program makes up, and its folder below target/.
 const REQUESTS: &str = "requests";
@@ -69,6 +68,8 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     let mut results = Vec::new();
     let filter = args.filter.as_deref();
     let all = args.suite.is_none();
+    // With a filter it takes the list of tests to tell what is needed.
+    let early = filter.is_none().then(|| Background::start(paths, &args.source, builds_of(args.suites())));
     if all && !filter.is_some_and(|filter| is_nested(filter) || filter == REQUESTS) {
         results.push(unit_tests(paths, args)?);
     }
@@ -76,7 +77,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
         results.push(requests(paths)?);
     }
     if results.iter().all(Suite::passed) {
-        results.extend(nested_suites(paths, args)?);
+        results.extend(nested_suites(paths, args, early)?);
     } else {
         results.extend(args.suites().map(|suite| Suite::not_run(suite.name, "the unit tests failed")));
     }
@@ -168,7 +169,7 @@ fn requests(paths: &Paths) -> Result<Suite> {
     Ok(Suite { name: REQUESTS.into(), counts, trouble: None, time: begun.elapsed() })
 }
 
-fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
+fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Result<Vec<Suite>> {
     let program = build_nested(paths)?;
     let names = list(&program)?;
     let wanted = args.suites().map(|suite| (suite, suite.select(&names, args.filter.as_deref())));
@@ -177,7 +178,15 @@ fn nested_suites(paths: &Paths, args: &Args) -> Result<Vec<Suite>> {
         return Ok(Vec::new());
     }
     let suites: Vec<&NestedSuite> = with.iter().map(|(suite, _)| *suite).collect();
-    prepare(paths, args, &suites)?;
+    build_release(paths)?;
+    match early {
+        Some(early) => early.finish()?,
+        None => prepare::ensure(paths, &args.source, &builds_of(suites.iter().copied()))?,
+    }
+    if suites.iter().any(|suite| suite.needs_debian()) {
+        image::ensure(paths)?;
+        python::ensure(paths, Packages::Firecracker)?;
+    }
 
     let workers = nested::at_once()?;
     let queue: VecDeque<Part<'_>> = with.into_iter().flat_map(|(suite, tests)| parts(suite, &tests, workers)).collect();
@@ -206,19 +215,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Builds what the suites use: programs, their hosts' kernels and these kernels' selftests,
-/// the guest, guests that Debian made, a client.
-fn prepare(paths: &Paths, args: &Args, suites: &[&NestedSuite]) -> Result<()> {
-    build_release(paths)?;
-    suites.iter().try_for_each(|suite| host::ensure(paths, suite.host, &args.source))?;
-    guest::ensure(paths, args.source.kernel_source.as_deref())?;
-    selftests::ensure(paths, args.source.kernel_source.as_deref())?;
-    stock::ensure(paths, Flavour::Cloud)?;
-    if suites.iter().any(|suite| suite.needs_debian()) {
-        image::ensure(paths)?;
-        python::ensure(paths, Packages::Firecracker)?;
+/// What the suites use: their hosts' kernels and these kernels' selftests, guests.
+fn builds_of<'a>(suites: impl Iterator<Item = &'a NestedSuite>) -> Vec<Build> {
+    let mut builds = vec![Build::Guest, Build::Selftests, Build::Cloud];
+    for suite in suites {
+        let host = Build::Host(suite.host);
+        if !builds.contains(&host) {
+            builds.push(host);
+        }
     }
-    Ok(())
+    builds
 }
 
 /// Builds the program that holds the suites, without running it.
@@ -386,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_adds_up_parts_of_its_own_name() {
+    fn whole_adds_up_builds_of_its_own_name() {
         let part = |passed, trouble: Option<&str>, seconds| Suite {
             counts: Counts { passed, ..Counts::default() },
             trouble: trouble.map(str::to_owned),

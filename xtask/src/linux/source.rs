@@ -31,13 +31,14 @@ pub(crate) struct Source {
     id: String,
 }
 
-/// Guards unpacked sources: shared by those who build from one.
+/// Guards unpacked sources: shared by those who build from one. A patched one has a lock
+/// of its own besides, so that to patch it waits for nobody who builds from another.
 const LOCK: &str = "source";
 
 /// An unpacked source. It stays as it is while this lives.
 pub(crate) struct Tree {
     pub(crate) dir: PathBuf,
-    _lock: Lock,
+    _locks: Vec<Lock>,
 }
 
 impl Source {
@@ -80,7 +81,7 @@ impl Source {
         loop {
             let lock = cache::share(&paths.cache, LOCK)?;
             if dir.is_dir() {
-                return Ok(Tree { dir, _lock: lock });
+                return Ok(Tree { dir, _locks: vec![lock] });
             }
             drop(lock);
             let _lock = cache::lock(&paths.cache, LOCK)?;
@@ -94,31 +95,20 @@ impl Source {
     pub(crate) fn patched(&self, paths: &Paths, folder: &str, series: &Series) -> Result<Tree> {
         let dir = self.folder_of(paths).join(folder);
         let key = series.key()?;
+        let name = format!("{LOCK}-{folder}");
+        let Tree { dir: pristine, mut _locks } = self.pristine(paths)?;
         loop {
-            let lock = cache::share(&paths.cache, LOCK)?;
+            let lock = cache::share(&paths.cache, &name)?;
             if applied(&dir).first() == Some(&key) {
-                return Ok(Tree { dir, _lock: lock });
+                _locks.push(lock);
+                return Ok(Tree { dir, _locks });
             }
             drop(lock);
-            let _lock = cache::lock(&paths.cache, LOCK)?;
-            self.unpack(paths)?;
-            self.patch(paths, &dir, series)?;
+            let _lock = cache::lock(&paths.cache, &name)?;
+            if applied(&dir).first() != Some(&key) {
+                patch(&pristine, &dir, series)?;
+            }
         }
-    }
-
-    /// Makes the patched tree anew; the caller holds the lock.
-    fn patch(&self, paths: &Paths, dir: &Path, series: &Series) -> Result<()> {
-        let key = series.key()?;
-        let before = applied(dir).into_iter().skip(1);
-        let pristine = self.folder_of(paths).join("pristine");
-        let draft = Draft::new(dir)?;
-        process::output(Command::new("cp").arg("-al").arg("--").arg(pristine.join(".")).arg(draft.path()))?;
-        series.apply(draft.path())?;
-        let touched = series.touched()?;
-        before.chain(touched.iter().cloned()).try_for_each(|file| date(&dir.join(&file), &draft.path().join(&file)))?;
-        let state = format!("{key}\n{}\n", touched.join("\n"));
-        fs::write(draft.path().join(APPLIED), state).context("Cannot note the applied series")?;
-        draft.publish()
     }
 
     /// Where this source's objects go, a folder a kernel.
@@ -165,6 +155,20 @@ impl Source {
         cache::remove(&log)?;
         draft.publish()
     }
+}
+
+/// Makes a patched tree anew; the caller holds its locks.
+fn patch(pristine: &Path, dir: &Path, series: &Series) -> Result<()> {
+    let key = series.key()?;
+    let before = applied(dir).into_iter().skip(1);
+    let draft = Draft::new(dir)?;
+    process::output(Command::new("cp").arg("-al").arg("--").arg(pristine.join(".")).arg(draft.path()))?;
+    series.apply(draft.path())?;
+    let touched = series.touched()?;
+    before.chain(touched.iter().cloned()).try_for_each(|file| date(&dir.join(&file), &draft.path().join(&file)))?;
+    let state = format!("{key}\n{}\n", touched.join("\n"));
+    fs::write(draft.path().join(APPLIED), state).context("Cannot note the applied series")?;
+    draft.publish()
 }
 
 /// In a patched tree: the series' key, then the files it changed.

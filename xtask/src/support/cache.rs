@@ -16,7 +16,7 @@ use super::paths::create_dir;
 /// Held while a part of the cache is being changed, or must not be.
 pub(crate) struct Lock(#[allow(dead_code)] Flock<File>);
 
-/// Takes the lock `name` for itself, waiting for other xtasks.
+/// Takes the lock `name` for itself, waiting for other builds.
 pub(crate) fn lock(cache: &Path, name: &str) -> Result<Lock> {
     take(cache, name, [FlockArg::LockExclusiveNonblock, FlockArg::LockExclusive])
 }
@@ -55,7 +55,7 @@ fn take(cache: &Path, name: &str, [at_once, waiting]: [FlockArg; 2]) -> Result<L
     match Flock::lock(file, at_once) {
         Ok(lock) => Ok(Lock(lock)),
         Err((file, Errno::EWOULDBLOCK)) => {
-            eprintln!("Waiting for another xtask (it holds {})", path.display());
+            eprintln!("Waiting for another build (it holds {})", path.display());
             Flock::lock(file, waiting).map(Lock).map_err(|(_, errno)| failed(&path, errno))
         }
         Err((_, errno)) => Err(failed(&path, errno)),

@@ -2,10 +2,19 @@
 //! line every so often elsewhere.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const TERMINAL_PERIOD: Duration = Duration::from_millis(200);
 const PLAIN_PERIOD: Duration = Duration::from_secs(15);
+
+/// Set when several steps go on at a time.
+static IN_LINES: AtomicBool = AtomicBool::new(false);
+
+/// From now on each step writes lines, also on a terminal: several steps go on at a time.
+pub(crate) fn in_lines() {
+    IN_LINES.store(true, Ordering::Relaxed);
+}
 
 /// One slow step.
 pub(crate) struct Progress {
@@ -19,7 +28,8 @@ impl Progress {
     /// Announces the step.
     pub(crate) fn start(title: impl Into<String>) -> Self {
         let now = Instant::now();
-        let progress = Self { title: title.into(), start: now, shown: now, terminal: stderr().is_terminal() };
+        let terminal = stderr().is_terminal() && !IN_LINES.load(Ordering::Relaxed);
+        let progress = Self { title: title.into(), start: now, shown: now, terminal };
         if !progress.terminal {
             eprintln!("{}: started", progress.title);
         }
