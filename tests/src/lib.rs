@@ -21,5 +21,6 @@ pub mod probes;
 pub mod race;
 pub mod report;
 pub mod secret;
+pub mod subject;
 pub mod toy;
 pub mod vsock;

@@ -12,7 +12,7 @@ use crate::kernel::{Recipe, SourceArgs, host_options};
 use crate::linux::compile::BUILD_LOG;
 use crate::linux::series::Series;
 use crate::linux::source::Source;
-use crate::nested::{self, Capture, Spec};
+use crate::nested::{self, Capture, Input, Spec};
 use crate::support::paths::Paths;
 use crate::support::progress::duration;
 
@@ -90,12 +90,14 @@ fn boot(paths: &Paths, dir: &Path) -> Result<Result<Boot, String>> {
         nodes: 1,
         append: String::new(),
         icount: false,
+        la57: false,
         command: vec![paths.target.join("release/toy").into()],
         environment: Vec::new(),
         timeout: Some(LIMIT),
         verbose: false,
-        input: false,
+        input: Input::Nothing,
         copy: Some(copy.clone()),
+        monitor: None,
     };
     match nested::run(paths, &spec) {
         Ok(outcome) if outcome.code == 0 => {

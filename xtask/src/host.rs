@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::kernel::{self, SourceArgs};
 use crate::linux::stock::{self, Flavour};
-use crate::nested::{self, Capture, Outcome, Spec};
+use crate::nested::{self, Capture, Input, Outcome, Spec};
 use crate::support::paths::Paths;
 
 /// Run a command as root on the nested host.
@@ -66,11 +66,14 @@ pub(crate) struct MachineArgs {
     /// Count instructions as time: the same run gives the same figures.
     #[arg(long)]
     pub(crate) icount: bool,
+    /// An emulated CPU with page tables of five levels.
+    #[arg(long)]
+    pub(crate) la57: bool,
 }
 
 impl Default for MachineArgs {
     fn default() -> Self {
-        Self { mem: "6G".into(), smp: 1, nodes: 1, append: String::new(), icount: false }
+        Self { mem: "6G".into(), smp: 1, nodes: 1, append: String::new(), icount: false, la57: false }
     }
 }
 
@@ -107,10 +110,12 @@ pub(crate) struct Job {
     pub(crate) command: Vec<OsString>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) verbose: bool,
-    /// Gives the command this process's standard input, and a terminal if there is one.
-    pub(crate) input: bool,
+    /// Where the command's standard input comes from.
+    pub(crate) input: Input,
     /// Keeps a copy of the command's standard output.
     pub(crate) copy: Option<Capture>,
+    /// A unix socket to make at which QEMU takes orders (QMP).
+    pub(crate) monitor: Option<PathBuf>,
 }
 
 impl Job {
@@ -124,8 +129,9 @@ impl Job {
             command,
             timeout: None,
             verbose: false,
-            input: false,
+            input: Input::Nothing,
             copy: None,
+            monitor: None,
         }
     }
 }
@@ -137,7 +143,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
         machine: args.machine.clone(),
         timeout: args.timeout.map(Duration::from_secs),
         verbose: args.verbose,
-        input: true,
+        input: Input::Own,
         ..Job::new(args.config, &args.source, command)
     };
     let outcome = run_job(paths, &job)?;
@@ -164,12 +170,14 @@ pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
             nodes: job.machine.nodes,
             append: job.machine.append.clone(),
             icount: job.machine.icount,
+            la57: job.machine.la57,
             command: job.command.clone(),
             environment: environment(paths, job.host)?,
             timeout: job.timeout,
             verbose: job.verbose,
-            input: job.input,
+            input: job.input.clone(),
             copy: job.copy.clone(),
+            monitor: job.monitor.clone(),
         },
     )
 }

@@ -11,6 +11,7 @@ mod kernel;
 mod linux;
 mod nested;
 mod prepare;
+mod prove;
 mod python;
 mod setup;
 mod suites;
@@ -47,6 +48,7 @@ enum Command {
     Host(host::Args),
     Demo(demo::Args),
     Test(test::Args),
+    Prove(prove::Args),
     Bench(bench::Args),
     Ci(ci::Args),
     /// The nested host's first process; not for people.
@@ -82,6 +84,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Host(args) => host::run(&paths, &args),
         Command::Demo(args) => demo::run(&paths, &args),
         Command::Test(args) => test::run(&paths, &args),
+        Command::Prove(args) => prove::run(&paths, &args),
         Command::Bench(args) => bench::run(&paths, &args),
         Command::Ci(args) => ci::run(&paths, &args),
         Command::Inside => Ok(0),

@@ -43,6 +43,9 @@ const PACKAGES: [&str; 25] = [
     "iproute2",
 ];
 
+/// Reads the package lists anew.
+const UPDATE: [&str; 2] = ["update", "-q"];
+
 /// Check for the Debian packages needed, and install those that are missing.
 ///
 /// Installs as root, or with sudo where it asks for no password. Otherwise the
@@ -51,46 +54,51 @@ const PACKAGES: [&str; 25] = [
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args) -> Result<()> {
-    let missing = missing()?;
+    ensure(&PACKAGES)
+}
+
+/// Installs those of `packages` that are missing.
+pub(crate) fn ensure(packages: &[&'static str]) -> Result<()> {
+    let missing = missing(packages)?;
     if missing.is_empty() {
         return Ok(());
     }
     install(&missing)
 }
 
-fn missing() -> Result<Vec<&'static str>> {
+fn missing(packages: &[&'static str]) -> Result<Vec<&'static str>> {
     let output = Command::new("dpkg-query")
         .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
-        .args(PACKAGES)
+        .args(packages)
         .stdin(Stdio::null())
         // Packages it has never heard of are named there; they are missing.
         .stderr(Stdio::null())
         .output()
         .context("Cannot run dpkg-query: this needs Debian 12, or install what setup lists by hand")?;
-    Ok(absent(&String::from_utf8_lossy(&output.stdout)))
+    Ok(absent(packages, &String::from_utf8_lossy(&output.stdout)))
 }
 
 /// The packages that dpkg-query's lines do not show as installed.
-fn absent(listing: &str) -> Vec<&'static str> {
+fn absent(packages: &[&'static str], listing: &str) -> Vec<&'static str> {
     let installed: HashSet<&str> = listing.lines().filter_map(|line| line.trim().strip_suffix(" installed")).collect();
-    PACKAGES.into_iter().filter(|package| !installed.contains(package)).collect()
+    packages.iter().copied().filter(|package| !installed.contains(package)).collect()
 }
 
 fn install(missing: &[&str]) -> Result<()> {
-    refresh_package_lists()?;
+    apt_get(&UPDATE, missing)?;
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(missing);
-    apt_get(&arguments)
+    apt_get(&arguments, missing)
 }
 
 /// `apt-get update`, as root or through sudo.
 pub(crate) fn refresh_package_lists() -> Result<()> {
-    apt_get(&["update", "-q"])
+    apt_get(&UPDATE, &[])
 }
 
-fn apt_get(arguments: &[&str]) -> Result<()> {
+fn apt_get(arguments: &[&str], missing: &[&str]) -> Result<()> {
     let Some(mut command) = as_root() else {
-        bail!("Debian packages need root to install. Run this line, then try again:\n  {}", by_hand()?);
+        bail!("Debian packages need root to install. Run this line, then try again:\n  {}", by_hand(missing));
     };
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
     eprintln!("Running apt-get {}", arguments.join(" "));
@@ -111,12 +119,11 @@ pub(crate) fn as_root() -> Option<Command> {
 }
 
 /// The line for somebody who may become root.
-fn by_hand() -> Result<String> {
-    let missing = missing()?;
+fn by_hand(missing: &[&str]) -> String {
     if missing.is_empty() {
-        return Ok("sudo apt-get update".into());
+        return "sudo apt-get update".into();
     }
-    Ok(format!("sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends {}'", missing.join(" ")))
+    format!("sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends {}'", missing.join(" "))
 }
 
 fn sudo_works() -> bool {
@@ -138,8 +145,8 @@ mod tests {
     #[test]
     fn absent_counts_only_installed_packages() {
         let mut listing: String = PACKAGES.iter().map(|package| format!("{package} installed\n")).collect();
-        assert!(absent(&listing).is_empty());
+        assert!(absent(&PACKAGES, &listing).is_empty());
         listing = listing.replace("bison installed", "bison config-files").replace("bc installed\n", "");
-        assert_eq!(absent(&listing), ["bison", "bc"]);
+        assert_eq!(absent(&PACKAGES, &listing), ["bison", "bc"]);
     }
 }

@@ -66,15 +66,10 @@ fn measure(paths: &Paths, source: &SourceArgs, ours: &Path, against: Option<&Pat
     let mut command = vec![paths.target.join("release/bench").into(), "vmm".into(), ours.into()];
     command.extend(against.map(Into::into));
     let job = Job {
-        host: Host::Lab,
-        unpatched: false,
         machine: MachineArgs { icount: true, ..MachineArgs::default() },
-        source: source.clone(),
-        command,
         timeout: Some(LIMIT),
-        verbose: false,
-        input: false,
         copy: Some(copy.clone()),
+        ..Job::new(Host::Lab, source, command)
     };
     let outcome = host::run_job(paths, &job)?;
     if let Some(report) = nested::log::reports(&outcome.log).first() {

@@ -22,6 +22,7 @@ mod terminal;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write, stdout};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub(crate) struct Spec {
     pub(crate) append: String,
     /// Time is a count of instructions (one CPU).
     pub(crate) icount: bool,
+    /// An emulated CPU has page tables of five levels.
+    pub(crate) la57: bool,
     /// The command and its arguments; never empty.
     pub(crate) command: Vec<OsString>,
     /// Set for the command, on top of this process's environment.
@@ -54,10 +57,23 @@ pub(crate) struct Spec {
     /// Ends the host after this time.
     pub(crate) timeout: Option<Duration>,
     pub(crate) verbose: bool,
-    /// Gives the command this process's standard input, and a terminal if there is one.
-    pub(crate) input: bool,
+    pub(crate) input: Input,
     /// Keeps a copy of the command's standard output, and passes on whole lines.
     pub(crate) copy: Option<Capture>,
+    /// A unix socket to make at which QEMU takes orders (QMP).
+    pub(crate) monitor: Option<PathBuf>,
+}
+
+/// Where the command's standard input comes from.
+#[derive(Clone, Default)]
+pub(crate) enum Input {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// This process's own, and a terminal if that is one.
+    Own,
+    /// What another thread of xtask sends, which is passed on as it comes.
+    Stream(Arc<UnixStream>),
 }
 
 /// A command's standard output, while it is also passed on, a whole line at a

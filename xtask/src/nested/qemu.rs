@@ -44,6 +44,7 @@ pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
     };
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
     qemu.args(accelerator(spec.icount, kvm));
+    qemu.args(["-cpu", cpu_model(kvm, spec.la57)]);
     qemu.args(["-m", &spec.memory, "-smp", &spec.cpus.to_string()]);
     if spec.nodes > 1 {
         qemu.args(numa(&spec.memory, spec.cpus, spec.nodes));
@@ -56,6 +57,11 @@ pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
     qemu.args(["-device", &format!("virtserialport,chardev=channel,name={}", inside::PORT)]);
     qemu.args(["-fsdev", "local,id=machine,path=/,security_model=none,multidevs=remap,readonly=on"]);
     qemu.args(["-device", "virtio-9p-pci,fsdev=machine,mount_tag=machine"]);
+    if let Some(monitor) = &spec.monitor {
+        let mut address = joined("unix:", monitor);
+        address.push(",server=on,wait=off");
+        qemu.arg("-qmp").arg(address);
+    }
     qemu.args(["-object", "rng-random,id=entropy,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=entropy"]);
     qemu
 }
@@ -64,11 +70,17 @@ pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
 /// needs emulation.
 fn accelerator(icount: bool, kvm: bool) -> &'static [&'static str] {
     match (icount, kvm) {
-        (true, _) => {
-            &["-accel", "tcg,thread=single", "-cpu", "max", "-icount", "shift=1,sleep=off", "-rtc", "clock=vm"]
-        }
-        (false, true) => &["-accel", "kvm", "-cpu", "host"],
-        (false, false) => &["-accel", "tcg,thread=multi", "-cpu", "max"],
+        (true, _) => &["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off", "-rtc", "clock=vm"],
+        (false, true) => &["-accel", "kvm"],
+        (false, false) => &["-accel", "tcg,thread=multi"],
+    }
+}
+
+fn cpu_model(kvm: bool, la57: bool) -> &'static str {
+    match (kvm, la57) {
+        (true, _) => "host",
+        (false, true) => "max",
+        (false, false) => "max,la57=off",
     }
 }
 

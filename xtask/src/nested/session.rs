@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use super::channel::{CHUNK, Frame, Start};
 use super::cpu::{self, Cpu};
 use super::terminal::{Raw, Signals};
-use super::{Capture, Failure, Outcome, Spec, log, pty, qemu};
+use super::{Capture, Failure, Input, Outcome, Spec, log, pty, qemu};
 use crate::support::cache;
 use crate::support::initramfs::Initramfs;
 use crate::support::orphan::end_with_parent;
@@ -64,7 +64,7 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<Outcome> {
     let (ours, theirs) = UnixStream::pair().context("Cannot create a socket pair")?;
     let cpu = cpu::claim(&paths.cache)?;
     let mut machine = Machine::start(spec, &cpu, &scratch.0, &log, theirs)?;
-    let terminal = if spec.input && stdin().is_terminal() && stdout().is_terminal() {
+    let terminal = if matches!(spec.input, Input::Own) && stdin().is_terminal() && stdout().is_terminal() {
         Some(pty::size(stdin().as_fd()).unwrap_or((24, 80)))
     } else {
         None
@@ -135,12 +135,12 @@ fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     to.flush()
 }
 
-/// Passes standard input on, in a thread of its own.
-fn send_input(mut to: UnixStream, terminal: bool, events: Sender<Event>) {
+/// Passes input on, in a thread of its own.
+fn send_input(mut from: impl Read + Send + 'static, mut to: UnixStream, terminal: bool, events: Sender<Event>) {
     thread::spawn(move || {
         let mut chunk = vec![0; CHUNK];
         loop {
-            match stdin().read(&mut chunk) {
+            match from.read(&mut chunk) {
                 Ok(length) if terminal && chunk[..length].contains(&QUIT) => {
                     let _ = events.send(Event::Quit);
                     return;
@@ -207,13 +207,16 @@ impl Session<'_> {
             }
             self.raw = Some(Raw::enter()?);
         }
-        if !self.spec.input {
-            // A channel that broke is reported by its reader.
-            let _ = Frame::StdinEnd.send(&mut self.to_inside);
-            return Ok(());
-        }
         let to = self.to_inside.try_clone().context("Cannot duplicate a socket")?;
-        send_input(to, self.terminal, self.sender.clone());
+        match &self.spec.input {
+            // A channel that broke is reported by its reader.
+            Input::Nothing => drop(Frame::StdinEnd.send(&mut self.to_inside)),
+            Input::Own => send_input(stdin(), to, self.terminal, self.sender.clone()),
+            Input::Stream(stream) => {
+                let from = stream.try_clone().context("Cannot duplicate a socket")?;
+                send_input(from, to, false, self.sender.clone());
+            }
+        }
         Ok(())
     }
 

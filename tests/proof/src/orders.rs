@@ -1,0 +1,59 @@
+//! What the witness outside and its subject inside the nested host say to each other: a line of JSON each.
+
+use serde::{Deserialize, Serialize};
+
+/// Begins each answer; what follows is an [`Answer`].
+pub const ANSWER: &str = "subject: ";
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "order")]
+pub enum Order {
+    /// Nothing but to answer.
+    Wait,
+    /// Boot a guest to its shell.
+    Start {
+        /// Arguments of `secretvmm` besides the kernel, such as `--mem 64M`.
+        arguments: Vec<String>,
+    },
+    /// Let the guest power off, and wait for its VMM's end.
+    Stop,
+    /// Kill the VMM and wait for its end.
+    Kill,
+    /// Hold secret memory without a guest, each page a canary: what a kernel without the series can do.
+    Hold {
+        /// How much.
+        mib: u64,
+    },
+    /// Give back what is held.
+    Release,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "answer")]
+pub enum Answer {
+    /// There was nothing to do.
+    Waited,
+    /// A guest runs.
+    Started(Running),
+    /// None does.
+    Ended,
+}
+
+/// A guest that runs, in the words of its own host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The VMM.
+    pub pid: u32,
+    /// What the guest's canaries are derived from, in hexadecimal.
+    pub seed: String,
+    /// How many canaries it planted, each in a page of its own.
+    pub canaries: u64,
+    /// The VMM's large writable mappings: addresses of the first byte and after the last.
+    pub mappings: Vec<(u64, u64)>,
+    /// Pages of secret memory, as the kernel counts them; 0 with ordinary memory.
+    pub secret_pages: u64,
+    /// How many of them the direct map has.
+    pub direct_mapped: u64,
+}

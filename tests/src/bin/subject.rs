@@ -1,0 +1,14 @@
+//! Starts and ends guests as `cargo xtask prove` says, line by line. Runs inside the nested host.
+
+use std::io::{stdin, stdout};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match secretvmm_tests::subject::serve(stdin().lock(), stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("subject: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `cargo xtask prove`: the witness outside, which needs no cooperation of the host it looks at.
+//!
+//! ```text
+//!  xtask prove ── orders: start, stop, kill a guest ──▶ subject (inside the nested host)
+//!       │
+//!       └─ QMP: stop, dump, go on ──▶ dump of all physical memory ──▶ secretvmm-proof: who reaches the guest?
+//! ```
+
+mod cell;
+mod print;
+mod qmp;
+mod report;
+mod scenes;
+mod stage;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use secretvmm_canary::Seed;
+use secretvmm_proof::examine::Findings;
+use secretvmm_proof::orders::{Order, Running};
+use secretvmm_proof::verdict::{control_objections, objections};
+
+use crate::demo::build_release;
+use crate::host::Host;
+use crate::kernel::SourceArgs;
+use crate::prepare::{self, Build};
+use crate::setup;
+use crate::support::paths::Paths;
+use cell::{Cell, USUAL};
+use report::{Look, Report};
+use stage::{Snapshot, Stage};
+
+/// Prove from outside the host that nothing on it reaches the guest.
+///
+/// Stops the nested host from below while a guest runs, dumps its physical memory, and walks every page table in
+/// it: guest frames found, frames that any kernel half reaches, who maps them in user halves, copies elsewhere.
+/// The same is done with a guest on ordinary memory, all of which must be reachable, or the witness is blind.
+/// Exits with 0 only if the proof holds; with --memory shared it does not, and shows what was read.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What the guest's RAM is.
+    #[arg(long, value_enum, default_value_t = Memory::Secret)]
+    memory: Memory,
+    /// On every kind of host: 128 MiB to 2 GiB, KASLR on and off, PTI on and off, 1 and 2 CPUs, 4 and 5 levels.
+    #[arg(long)]
+    all: bool,
+    /// Looks at each host, while the guest works.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    snapshots: u32,
+    /// Write a report to this folder: one HTML page, with pictures of physical memory. Opens it in Chromium, which
+    /// is installed for that, and keeps the picture.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+/// What the guest's RAM is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Memory {
+    /// Hidden memory.
+    Secret,
+    /// Ordinary memory: the proof must fail.
+    Shared,
+}
+
+impl Memory {
+    fn argument(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
+    setup::run(&setup::Args {})?;
+    prepare::ensure(paths, &args.source, &[Build::Host(Host::Lab), Build::Guest])?;
+    build_release(paths)?;
+    let begun = Instant::now();
+    let cells: Vec<Cell> = if args.all { Cell::all().collect() } else { vec![USUAL] };
+    let mut sum = Sum::default();
+    for cell in &cells {
+        println!("\n== Host of {cell}");
+        witness(paths, args, *cell, &mut sum)?;
+    }
+    if let Some(folder) = &args.report {
+        scenes::draw(paths, &args.source, &mut sum.report)?;
+        sum.report.write(folder, &sum.objections)?;
+        sum.report.show(folder)?;
+    }
+    print::sum(&sum, begun.elapsed());
+    Ok(u8::from(!sum.objections.is_empty()))
+}
+
+/// What all looks came to.
+#[derive(Default)]
+struct Sum {
+    /// Looks at a guest that is to be proved hidden, and at the control.
+    looks: (u32, u32),
+    /// Guest frames over all looks, and how many of these a kernel half reached.
+    frames: u64,
+    reachable: u64,
+    objections: Vec<String>,
+    report: Report,
+}
+
+fn witness(paths: &Paths, args: &Args, cell: Cell, sum: &mut Sum) -> Result<()> {
+    let mut stage = Stage::open(paths, Host::Lab, cell.machine(), &args.source)?;
+    let size = format!("{}M", cell.guest());
+    let running = guest(&mut stage, &size, args.memory)?;
+    for _ in 0..args.snapshots {
+        let findings = look(&mut stage, &running)?;
+        sum.looks.0 += 1;
+        sum.frames += findings.guest_frames;
+        sum.reachable += findings.reachable;
+        sum.add(cell, args.memory.argument(), &findings, objections(&findings, &running));
+        if args.memory == Memory::Shared {
+            print::read(&findings, &running);
+        }
+    }
+    stage.order(&Order::Stop)?;
+    after(&mut stage, cell, &running, sum)?;
+    if args.memory == Memory::Secret {
+        let control = guest(&mut stage, &size, Memory::Shared)?;
+        let findings = look(&mut stage, &control)?;
+        sum.looks.1 += 1;
+        sum.add(cell, "control: ordinary memory", &findings, control_objections(&findings, &control));
+        stage.order(&Order::Kill)?;
+    }
+    stage.close()
+}
+
+fn guest(stage: &mut Stage, size: &str, memory: Memory) -> Result<Running> {
+    println!("   secretvmm --kernel bzImage --mem {size} --memory {}", memory.argument());
+    stage.start(&["--mem", size, "--memory", memory.argument()])
+}
+
+fn look(stage: &mut Stage, running: &Running) -> Result<Findings> {
+    let Snapshot { findings, times } = stage.look(seed(running)?)?;
+    print::findings(&findings, running, times);
+    Ok(findings)
+}
+
+/// When the guest has gone, no canary is left.
+fn after(stage: &mut Stage, cell: Cell, running: &Running, sum: &mut Sum) -> Result<()> {
+    let left = stage.look(seed(running)?)?.findings;
+    println!("   after its end  {} canaries in all memory", left.canaries + left.copies);
+    if left.canaries + left.copies > 0 && running.secret_pages > 0 {
+        let objection = format!("{} canaries are left when the guest has gone", left.canaries + left.copies);
+        sum.add(cell, "after its end", &left, vec![objection]);
+    }
+    Ok(())
+}
+
+fn seed(running: &Running) -> Result<Seed> {
+    running.seed.parse().context("The subject named no seed")
+}
+
+impl Sum {
+    fn add(&mut self, host: Cell, what: &str, findings: &Findings, objections: Vec<String>) {
+        let Findings { guest_frames: frames, reachable, copies, .. } = *findings;
+        self.report.looks.push(Look {
+            host,
+            what: what.into(),
+            frames,
+            reachable,
+            copies,
+            right: objections.is_empty(),
+        });
+        for objection in objections {
+            println!("   OBJECTION: {objection}");
+            self.objections.push(format!("{host}: {objection}"));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the report draws: the memory of a host before, during and after a guest, on three systems.
+
+use anyhow::{Context, Result};
+use secretvmm_canary::Seed;
+use secretvmm_proof::examine::Findings;
+use secretvmm_proof::orders::{Answer, Order, Running};
+
+use super::report::{Report, System};
+use super::stage::Stage;
+use crate::host::{Host, MachineArgs};
+use crate::kernel::SourceArgs;
+use crate::support::paths::Paths;
+
+/// Memory that is hidden in each scene, in MiB.
+const HIDDEN: u64 = 128;
+
+const SYSTEMS: [System; 3] = [System::Stock, System::Series, System::Pool];
+
+/// Runs all three, and adds them to the report.
+pub(super) fn draw(paths: &Paths, source: &SourceArgs, report: &mut Report) -> Result<()> {
+    for system in SYSTEMS {
+        println!("\n== Memory before, during and after: {system:?}");
+        report.draw(system, scene(paths, source, system)?);
+    }
+    Ok(())
+}
+
+fn scene(paths: &Paths, source: &SourceArgs, system: System) -> Result<[Findings; 3]> {
+    let (host, append) = match system {
+        System::Stock => (Host::Stock, String::new()),
+        System::Series => (Host::Lab, String::new()),
+        System::Pool => (Host::Lab, format!("secretmem={HIDDEN}M")),
+    };
+    let machine = MachineArgs { mem: "1G".into(), append, ..MachineArgs::default() };
+    let mut stage = Stage::open(paths, host, machine, source)?;
+    // Its answer says that the host has come up and is at rest.
+    stage.order(&Order::Wait)?;
+    let before = stage.look(Seed::new(0))?.findings;
+    let (running, end) = begin(&mut stage, system)?;
+    let seed: Seed = running.seed.parse().context("The subject named no seed")?;
+    let during = stage.look(seed)?.findings;
+    stage.order(&end)?;
+    let after = stage.look(seed)?.findings;
+    stage.close()?;
+    Ok([before, during, after])
+}
+
+/// Starts what is to be seen; gives the order that ends it, too.
+fn begin(stage: &mut Stage, system: System) -> Result<(Running, Order)> {
+    let size = format!("{HIDDEN}M");
+    match system {
+        System::Stock => match stage.order(&Order::Hold { mib: HIDDEN })? {
+            Answer::Started(running) => Ok((running, Order::Release)),
+            other => anyhow::bail!("The subject answered {other:?} instead of holding memory"),
+        },
+        System::Series => Ok((stage.start(&["--mem", &size])?, Order::Stop)),
+        System::Pool => Ok((stage.start(&["--mem", &size, "--memory", "secret,pool=boot"])?, Order::Stop)),
+    }
+}
