@@ -69,7 +69,7 @@ fn report_fdinfo(guest: &Guest, backing: Backing) -> Result<u64> {
     let info = fdinfo::of_process(guest.pid())?;
     println!("   /proc/{}/fdinfo: secretmem_pages: {}", guest.pid(), info.pages);
     println!("   /proc/{}/fdinfo: secretmem_direct_mapped: {}", guest.pid(), info.direct_mapped);
-    println!("   /proc/{}/fdinfo: secretmem_aliases: {} (kvm-clock and the like)", guest.pid(), info.aliases);
+    println!("   /proc/{}/fdinfo: secretmem_aliases: {} (pages that KVM maps elsewhere)", guest.pid(), info.aliases);
     ensure!(info.pages > 0, "The kernel knows of no page in the guest's secret memory");
     Ok(info.direct_mapped)
 }

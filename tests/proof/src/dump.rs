@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use elf::ElfStream;
 use elf::abi::{PT_LOAD, PT_NOTE};
 use elf::endian::LittleEndian;
-use elf::note::Note;
+use elf::file::Class;
+use elf::note::{Note, NoteIterator};
 use secretvmm_canary::PAGE_SIZE;
 
 use crate::memory::Memory;
@@ -63,11 +64,17 @@ impl Dump {
         segments.sort_by_key(|segment| segment.first);
         let mut cpus = Vec::new();
         for header in headers.iter().filter(|header| header.p_type == PT_NOTE) {
-            let notes = elf.segment_data_as_notes(header).with_context(not_one)?;
+            let data = elf.segment_data(header).with_context(not_one)?;
+            // The header names no alignment; QEMU's is that of 32 bits.
+            let notes = NoteIterator::new(LittleEndian, Class::ELF64, 4, data);
             cpus.extend(notes.filter_map(|note| cpu_of(&note)));
         }
         ensure!(!segments.is_empty() && !cpus.is_empty(), not_one());
         Ok(Dump { file, segments, cpus })
+    }
+
+    fn segment(&self, pfn: u64) -> Option<&Segment> {
+        self.segments.iter().find(|segment| (segment.first..segment.first + segment.frames).contains(&pfn))
     }
 
     /// The CPUs, in QEMU's order.
@@ -95,9 +102,7 @@ fn cpu_of(note: &Note<'_>) -> Option<Cpu> {
 
 impl Memory for Dump {
     fn page(&self, pfn: u64) -> Result<Option<[u8; PAGE_SIZE]>> {
-        let Some(segment) = self.segments.iter().find(|s| (s.first..s.first + s.frames).contains(&pfn)) else {
-            return Ok(None);
-        };
+        let Some(segment) = self.segment(pfn) else { return Ok(None) };
         let mut page = [0; PAGE_SIZE];
         let offset = segment.offset + (pfn - segment.first) * PAGE_SIZE as u64;
         self.file.read_exact_at(&mut page, offset).context("Cannot read the dump")?;
@@ -117,6 +122,10 @@ impl Memory for Dump {
             }
         }
         Ok(())
+    }
+
+    fn has(&self, pfn: u64) -> bool {
+        self.segment(pfn).is_some()
     }
 
     fn frames(&self) -> u64 {

@@ -196,7 +196,7 @@ fn hidden(memory: &impl Memory, levels: u8, roots: &Roots, guest: &BTreeSet<u64>
             hidden.mapped += 1;
         } else if end.entry == 0 {
             hidden.empty += 1;
-        } else if memory.page(frame(end.entry))?.is_none() {
+        } else if !memory.has(frame(end.entry)) {
             hidden.inverted += 1;
         } else {
             hidden.exposed += 1;

@@ -6,11 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use secretvmm_canary::{PAGE_WORDS, Seed};
 
-use crate::memory::{ENTRIES, Memory, table_of};
+use crate::memory::{ENTRIES, Memory, Table, table_of};
 use crate::paging::{Leaf, Walker, frame, is_present};
 
 /// Guest-physical pages that are KVM's and not guest RAM: the APIC's (arch/x86/include/asm/apicdef.h).
 const APIC: u64 = 0xfee0_0000;
+
+/// In the frame number of an entry that is there to fault: KVM's mark for device registers on CPUs whose second level
+/// has the format of the first (arch/x86/kvm/mmu/spte.c, `kvm_mmu_reset_all_pte_masks`).
+const MMIO: u64 = 1 << (51 - 12);
 
 /// Canaries of one seed in a memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,8 +67,7 @@ impl Stage2 {
         let mut candidates = Vec::new();
         memory.for_each_page(&mut |pfn, page| {
             let first = page.first_chunk::<8>().map_or(0, |entry| u64::from_le_bytes(*entry));
-            // A guest of up to 512 GiB has the first entry and no other.
-            if is_present(first) && frame(first) != pfn && table_of(page)[1..].iter().all(|entry| *entry == 0) {
+            if is_present(first) && frame(first) != pfn && has_no_other(&table_of(page)) {
                 candidates.push(pfn);
             }
         })?;
@@ -73,8 +76,9 @@ impl Stage2 {
             let mut leaves = Vec::new();
             let mut walker = Walker::new(memory, levels);
             walker.walk(root, 0..ENTRIES, &mut |leaf| leaves.push(leaf))?;
+            leaves.retain(|leaf| leaf.pfn & MMIO == 0);
             let met: usize = leaves.iter().map(|leaf| wanted.range(leaf.pfn..leaf.pfn + leaf.pages).count()).sum();
-            if walker.invalid() == 0 && met > 0 && met * 2 >= wanted.len() {
+            if walker.invalid() == 0 && met > 0 && met * 2 >= wanted.len() && may_be_guests(memory, &leaves) {
                 stage2.add(root, &leaves);
             }
         }
@@ -91,6 +95,18 @@ impl Stage2 {
     }
 }
 
+/// Whether mappings are all of memory, and not those of an address to itself, as tables from the host's boot are.
+fn may_be_guests(memory: &impl Memory, leaves: &[Leaf]) -> bool {
+    leaves.iter().all(|leaf| memory.has(leaf.pfn) && memory.has(leaf.pfn + leaf.pages - 1))
+        && leaves.iter().any(|leaf| leaf.address >> 12 != leaf.pfn)
+}
+
+/// Whether a table has the first entry alone, as the root for a guest of up to 512 GiB. KVM's mark for entries that
+/// are not there need not be zero (arch/x86/kvm/mmu/spte.h, `SHADOW_NONPRESENT_VALUE`), but is one for all.
+fn has_no_other(table: &Table) -> bool {
+    !is_present(table[1]) && table[2..].iter().all(|entry| *entry == table[1])
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -102,7 +118,10 @@ mod tests {
     /// Canaries 0 and 1 in frames 5 and 6, which the tables from frame 1 on map.
     fn guest() -> Written {
         let mut memory = Written::zeroed(32);
-        (1..4).for_each(|table| memory.set(table, 0, (table + 1) << 12 | 7));
+        for table in 1..4 {
+            (1..512).for_each(|index| memory.set(table, index, 1 << 63));
+            memory.set(table, 0, (table + 1) << 12 | 7);
+        }
         memory.set(4, 0, 5 << 12 | 7);
         memory.set(4, 1, 6 << 12 | 7);
         memory.0.insert(5, SEED.page(0));
@@ -121,6 +140,21 @@ mod tests {
         assert_eq!(found.whole, BTreeMap::from([(0, vec![5]), (1, vec![6, 9])]));
         assert_eq!(found.parts, [10]);
         assert_eq!(Canaries::find(&memory, Seed::new(8)).unwrap(), Canaries::default());
+    }
+
+    #[test]
+    fn stage2_boots_own_tables_are_none() {
+        let mut memory = guest();
+        memory.set(4, 0, 0);
+        memory.set(4, 1, 0);
+        memory.set(4, 5, 5 << 12 | 7);
+        memory.set(4, 6, 6 << 12 | 7);
+        assert_eq!(Stage2::find(&memory, 4, &BTreeSet::from([6])).unwrap(), Stage2::default(), "all to itself");
+        memory.set(4, 7, 8 << 12 | 7);
+        memory.set(4, 8, 1 << 51 | 7 << 12 | 7);
+        assert_eq!(Stage2::find(&memory, 4, &BTreeSet::from([6])).unwrap().roots, [1]);
+        memory.set(4, 9, 400 << 12 | 7);
+        assert_eq!(Stage2::find(&memory, 4, &BTreeSet::from([6])).unwrap(), Stage2::default(), "not memory");
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub trait Memory {
     /// The memory's file cannot be read.
     fn for_each_page(&self, visit: &mut dyn FnMut(u64, &[u8; PAGE_SIZE])) -> Result<()>;
 
+    /// Whether there is memory at a frame.
+    fn has(&self, pfn: u64) -> bool;
+
     /// How many frames there are.
     fn frames(&self) -> u64;
 
@@ -74,6 +77,10 @@ pub(crate) mod tests {
         fn for_each_page(&self, visit: &mut dyn FnMut(u64, &[u8; PAGE_SIZE])) -> Result<()> {
             self.0.iter().for_each(|(pfn, page)| visit(*pfn, page));
             Ok(())
+        }
+
+        fn has(&self, pfn: u64) -> bool {
+            self.0.contains_key(&pfn)
         }
 
         fn frames(&self) -> u64 {

@@ -89,9 +89,14 @@ fn kernel_half(table: &Table) -> Half {
 /// The direct map below a root: its beginning, and how many frames it maps.
 fn direct_map(memory: &impl Memory, levels: u8, root: u64) -> Result<Option<(u64, u64)>> {
     let mut by_distance: BTreeMap<u64, u64> = BTreeMap::new();
-    Walker::new(memory, levels).walk(root, KERNEL..ENTRIES, &mut |leaf| {
+    let mut walker = Walker::new(memory, levels);
+    walker.walk(root, KERNEL..ENTRIES, &mut |leaf| {
         *by_distance.entry(leaf.address.wrapping_sub(leaf.pfn << 12)).or_default() += leaf.pages;
     })?;
+    // A table of a lower level, taken for a root, has pages where tables should be.
+    if walker.invalid() > 0 {
+        return Ok(None);
+    }
     let most = by_distance.into_iter().max_by_key(|&(_, pages)| pages);
     Ok(most.filter(|&(_, pages)| pages >= memory.frames() / LEAST_SHARE))
 }
@@ -152,6 +157,17 @@ mod tests {
         assert_eq!(find(&memory, 4).unwrap().user, [13]);
         memory.set(13, 4, 7 << 12 | 0x67);
         assert_eq!(find(&memory, 4).unwrap().user, [], "other entries");
+    }
+
+    #[test]
+    fn find_a_table_of_a_lower_level_is_no_root() {
+        let mut memory = host(&[8]);
+        // As a root it would map 1 GiB, from a frame that is not at a multiple of that.
+        memory.set(40, 300, 41 << 12 | TABLE);
+        memory.set(40, 511, 41 << 12 | TABLE);
+        memory.set(41, 0, 512 << 12 | LARGE | TABLE);
+        memory.set(41, 1, LARGE | TABLE);
+        assert_eq!(find(&memory, 4).unwrap().kernel, [8]);
     }
 
     #[test]
