@@ -1,6 +1,6 @@
 //! What a dump says of a guest: where its memory is, and who can reach it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 use secretvmm_canary::Seed;
@@ -68,7 +68,8 @@ pub struct Findings {
     pub copies: u64,
     /// The guest's second-level page tables: how many roots, frames, and frames in entries of 2 MiB or more.
     pub stage2: (u64, u64, u64),
-    /// Guest frames: those of the canaries and of the second level.
+    /// Guest frames: those of the canaries, of the second level, and those beside them in the VMM's address space, which
+    /// the guest has not touched yet.
     pub guest_frames: u64,
     /// Guest frames that a kernel half reaches, each counted once.
     pub reachable: u64,
@@ -92,7 +93,8 @@ pub fn examine(dump: &Dump, seed: Seed) -> Result<Findings> {
     let (levels, roots) = host_tables(dump)?;
     let canaries = Canaries::find(dump, seed)?;
     let stage2 = Stage2::find(dump, levels, &canaries.frames())?;
-    let guest: BTreeSet<u64> = canaries.frames().union(&stage2.frames).copied().collect();
+    let mut guest: BTreeSet<u64> = canaries.frames().union(&stage2.frames).copied().collect();
+    let mappers = mappers(dump, levels, &roots, &mut guest)?;
     let kernel = Kernel::walk(dump, levels, &roots, &guest)?;
     let (hidden, shredded) = hidden(dump, levels, &roots, &guest)?;
     let indices = canaries.whole.len() as u64;
@@ -108,7 +110,7 @@ pub fn examine(dump: &Dump, seed: Seed) -> Result<Findings> {
         stage2: (stage2.roots.len() as u64, stage2.frames.len() as u64, stage2.large),
         guest_frames: guest.len() as u64,
         reachable: kernel.reached.len() as u64,
-        mappers: mappers(dump, levels, &roots, &guest)?,
+        mappers,
         hidden,
         entries: [1, 512, 512 * 512].map(|size| kernel.direct.iter().filter(|leaf| leaf.pages == size).count() as u64),
         map: map::draw(&kernel.direct, &guest, &shredded, dump)?,
@@ -164,23 +166,46 @@ impl Kernel {
     }
 }
 
-fn mappers(memory: &impl Memory, levels: u8, roots: &Roots, guest: &BTreeSet<u64>) -> Result<Vec<Mapper>> {
-    let mut mappers = BTreeMap::new();
+/// Finds the processes that reach guest frames, and adds to these what lies beside them there.
+fn mappers(memory: &impl Memory, levels: u8, roots: &Roots, guest: &mut BTreeSet<u64>) -> Result<Vec<Mapper>> {
+    let mut found = Vec::new();
     for &root in &roots.kernel {
-        let mut frames = BTreeSet::new();
-        let mut range = (u64::MAX, 0);
-        Walker::new(memory, levels).walk(root, 0..KERNEL, &mut |leaf| {
-            for &pfn in guest.range(leaf.pfn..leaf.pfn + leaf.pages) {
-                frames.insert(pfn);
-                let address = leaf.address + ((pfn - leaf.pfn) << 12);
-                range = (range.0.min(address), range.1.max(address + (1 << 12)));
-            }
-        })?;
-        if !frames.is_empty() {
-            mappers.insert(root, Mapper { root, frames: frames.len() as u64, range });
+        let mut leaves = Vec::new();
+        Walker::new(memory, levels).walk(root, 0..KERNEL, &mut |leaf| leaves.push(leaf))?;
+        if leaves.iter().any(|leaf| has_any(leaf, guest)) {
+            found.push((root, leaves));
         }
     }
-    Ok(mappers.into_values().collect())
+    let beside: Vec<u64> = found.iter().flat_map(|(_, leaves)| neighbours(leaves, guest)).collect();
+    guest.extend(beside);
+    Ok(found.into_iter().map(|(root, leaves)| mapper(root, &leaves, guest)).collect())
+}
+
+fn has_any(leaf: &Leaf, guest: &BTreeSet<u64>) -> bool {
+    guest.range(leaf.pfn..leaf.pfn + leaf.pages).next().is_some()
+}
+
+/// Frames of large entries that lie, address by address, in a row with large entries of the guest's. What a process
+/// has of its own is mapped in small ones.
+fn neighbours(leaves: &[Leaf], guest: &BTreeSet<u64>) -> Vec<u64> {
+    let large: Vec<&Leaf> = leaves.iter().filter(|leaf| leaf.pages > 1).collect();
+    let rows = large.chunk_by(|one, next| one.address + (one.pages << 12) == next.address);
+    rows.filter(|row| row.iter().any(|leaf| has_any(leaf, guest)))
+        .flatten()
+        .flat_map(|leaf| leaf.pfn..leaf.pfn + leaf.pages)
+        .collect()
+}
+
+fn mapper(root: u64, leaves: &[Leaf], guest: &BTreeSet<u64>) -> Mapper {
+    let (mut frames, mut range) = (BTreeSet::new(), (u64::MAX, 0));
+    for leaf in leaves {
+        for &pfn in guest.range(leaf.pfn..leaf.pfn + leaf.pages) {
+            frames.insert(pfn);
+            let address = leaf.address + ((pfn - leaf.pfn) << 12);
+            range = (range.0.min(address), range.1.max(address + (1 << 12)));
+        }
+    }
+    Mapper { root, frames: frames.len() as u64, range }
 }
 
 /// Looks at the entries of the direct map itself, by the first root: all have the same. Gives the blocks, too, whose
@@ -203,4 +228,36 @@ fn hidden(memory: &impl Memory, levels: u8, roots: &Roots, guest: &BTreeSet<u64>
         }
     }
     Ok((hidden, shredded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(address: u64, pfn: u64, pages: u64) -> Leaf {
+        Leaf { address, pfn, pages }
+    }
+
+    #[test]
+    fn neighbours_are_large_and_in_a_row_with_the_guests() {
+        const MIB: u64 = 1 << 20;
+        let leaves = [
+            leaf(0, 10 * 512, 512),
+            leaf(4 * MIB, 512, 512),
+            leaf(6 * MIB, 5 * 512, 512),
+            leaf(8 * MIB, 9999, 1),
+            leaf(12 * MIB, 7 * 512, 512),
+        ];
+        let guest = BTreeSet::from([513]);
+        let frames: BTreeSet<u64> = neighbours(&leaves, &guest).into_iter().collect();
+        assert_eq!(frames, (512..1024).chain(5 * 512..6 * 512).collect());
+        assert!(neighbours(&leaves, &BTreeSet::from([9999])).is_empty());
+    }
+
+    #[test]
+    fn mapper_counts_each_guest_frame_once_and_tells_where() {
+        let leaves = [leaf(0x1000, 7, 1), leaf(0x5000, 7, 1), leaf(0x20_0000, 512, 512), leaf(0x9000, 3, 1)];
+        let found = mapper(1, &leaves, &BTreeSet::from([7, 514]));
+        assert_eq!(found, Mapper { root: 1, frames: 2, range: (0x1000, 0x20_3000) });
+    }
 }

@@ -1,6 +1,7 @@
 //! Physical memory as a picture: a letter for each 2 MiB.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ use crate::paging::Leaf;
 
 /// Frames in a block.
 pub const BLOCK: u64 = 512;
+
+/// Frames below 4 GiB where PCs have their firmware, far from all other memory.
+const FIRMWARE: Range<u64> = 0xf_fc00..0x10_0000;
 
 /// How the direct map has a block, or why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +52,9 @@ pub fn draw(
 ) -> Result<Vec<Block>> {
     let mut there = BTreeSet::new();
     memory.for_each_page(&mut |pfn, _| {
-        there.insert(pfn / BLOCK);
+        if !FIRMWARE.contains(&pfn) {
+            there.insert(pfn / BLOCK);
+        }
     })?;
     let blocks = there.last().map_or(0, |last| last + 1) as usize;
     let mut small = vec![0; blocks];

@@ -7,7 +7,7 @@ use secretvmm_proof::examine::Findings;
 use secretvmm_proof::map::Block;
 
 /// Squares in a row.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 32;
 
 /// Distance between squares.
 const STEP: usize = 10;
@@ -52,7 +52,7 @@ const KINDS: [(Block, &str, [u8; 3], &str); 8] = [
     (Block::Pierced, "pierced", [0xe1, 0x6f, 0x24], "mapped in part"),
     (Block::Guest, "guest", [0x05, 0x50, 0xae], "the guest's, missing as one entry"),
     (Block::Shredded, "shredded", [0x82, 0x50, 0xdf], "the guest's, missing as entries of 4 KiB"),
-    (Block::Absent, "absent", [0x8c, 0x95, 0x9f], "missing: reserved, or the pool"),
+    (Block::Absent, "absent", [0x8c, 0x95, 0x9f], "missing, and not the guest's: the pool, or reserved"),
     (Block::Exposed, "exposed", [0xcf, 0x22, 0x2e], "the guest's, and mapped"),
 ];
 
