@@ -63,6 +63,7 @@ fn try_step(paths: &Paths, source: &Source, version: &str, series: &Series, coun
         source,
         series: Some(series.first(count)),
         options: host_options(paths, &["bisect"], version)?,
+        module: None,
         // This series and the one before it.
         kept: 2 * (series.len() + 1),
     };

@@ -76,6 +76,7 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
             suffix: "-guest".into(),
             tree: &tree,
             options: &options,
+            module: None,
             objects,
             log: paths.build_logs().join("guest.log"),
         }

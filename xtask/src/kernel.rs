@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::bisect;
-use crate::linux::compile::Kernel;
+use crate::linux::compile::{Kernel, Module};
 use crate::linux::kconfig::Options;
 use crate::linux::series::{self, Fragment, Series};
 use crate::linux::source::{self, Source};
@@ -21,7 +21,8 @@ const KEPT: usize = 4;
 
 /// Build a host kernel: the source, the series of kernel-patches/ and a configuration.
 ///
-/// Prints the path of its bzImage. vmlinux, config and System.map lie beside it,
+/// Prints the path of its bzImage. vmlinux, config, System.map and, but for the
+/// shipped one, the test module secretvmm_witness.ko lie beside it,
 /// target/artifacts/host-<CONFIG> links there.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -70,6 +71,14 @@ impl Config {
         }
     }
 
+    /// The test module that is built for it: where modules can be loaded.
+    fn witness(self, paths: &Paths) -> Option<Module> {
+        match self {
+            Self::Lab | Self::Debug => Some(Module::witness(paths)),
+            Self::Shipped => None,
+        }
+    }
+
     /// Its fragments in kernel-patches/config, in the order in which they are merged. The version's own comes last.
     fn fragments(self) -> &'static [&'static str] {
         match self {
@@ -111,7 +120,8 @@ pub(crate) fn ensure(paths: &Paths, config: Config, unpatched: bool, given: Opti
     let series = if unpatched { None } else { Some(Series::read(&paths.repo, &version)?) };
     let name = format!("{}{}", config.name(), if unpatched { "-unpatched" } else { "" });
     let options = config.options(paths, &version)?;
-    let recipe = Recipe { name: name.clone(), folder: "patched", source: &source, series, options, kept: KEPT };
+    let module = config.witness(paths);
+    let recipe = Recipe { name: name.clone(), folder: "patched", source: &source, series, options, module, kept: KEPT };
     let entry = recipe.ensure(paths)?;
     cache::link(&entry, &paths.artifacts().join(format!("host-{name}")))?;
     Ok(entry)
@@ -127,6 +137,8 @@ pub(crate) struct Recipe<'a> {
     /// None: the source as it came.
     pub(crate) series: Option<Series>,
     pub(crate) options: Options,
+    /// Built for this kernel and kept beside it.
+    pub(crate) module: Option<Module>,
     /// Built kernels of this name that are kept.
     pub(crate) kept: usize,
 }
@@ -138,6 +150,7 @@ impl Recipe<'_> {
             .with("source", self.source.id())
             .with("series", self.series.as_ref().map_or(Ok(String::new()), Series::key)?)
             .with("options", self.options.to_text())
+            .with("module", self.module.as_ref().map_or(Ok(String::new()), Module::key)?)
             .with("compiler", source::compiler()?)
             .finish();
         Ok(self.shelf(paths).join(key))
@@ -161,6 +174,7 @@ impl Recipe<'_> {
                 suffix: format!("-{}", self.name),
                 tree: &tree,
                 options: &self.options,
+                module: self.module.as_ref(),
                 objects: self.source.objects(paths, &self.name),
                 log: paths.build_logs().join(format!("{}.log", self.name)),
             }

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use super::kconfig::Options;
 use super::source::Tree;
 use crate::support::cache::{self, Draft};
-use crate::support::paths::create_dir;
+use crate::support::key::Key;
+use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::Progress;
 
@@ -26,6 +27,8 @@ pub(crate) struct Kernel<'a> {
     pub(crate) suffix: String,
     pub(crate) tree: &'a Tree,
     pub(crate) options: &'a Options,
+    /// Built for it and published with it.
+    pub(crate) module: Option<&'a Module>,
     /// Objects, kept for the next build.
     pub(crate) objects: PathBuf,
     pub(crate) log: PathBuf,
@@ -33,7 +36,7 @@ pub(crate) struct Kernel<'a> {
 
 impl Kernel<'_> {
     /// Configures, checks the configuration, compiles, and publishes `bzImage`,
-    /// `vmlinux`, `config`, `System.map` and the log as the cache entry `entry`.
+    /// `vmlinux`, `config`, `System.map`, the module and the log as the cache entry `entry`.
     pub(crate) fn build(&self, entry: &Path) -> Result<()> {
         let draft = Draft::new(entry)?;
         create_dir(&self.objects)?;
@@ -53,7 +56,10 @@ impl Kernel<'_> {
             (self.objects.join("System.map"), "System.map"),
             (self.log.clone(), BUILD_LOG),
         ] {
-            fs::copy(&from, draft.path().join(to)).with_context(|| format!("Cannot copy {}", from.display()))?;
+            copy(&from, &draft.path().join(to))?;
+        }
+        if let Some(module) = self.module {
+            copy(&module.built(&self.objects), &draft.path().join(&module.file))?;
         }
         draft.publish()
     }
@@ -78,7 +84,14 @@ impl Kernel<'_> {
         let jobs = thread::available_parallelism().map_or(1, usize::from);
         let mut make = self.make();
         make.arg(format!("-j{jobs}")).args(["bzImage", "vmlinux"]);
-        process::logged(&mut make, &self.log, progress, is_object, "objects")
+        // Without this, the kernel's symbols are unknown to a module.
+        make.args(self.module.map(|_| "modules"));
+        let objects = process::logged(&mut make, &self.log, progress, is_object, "objects")?;
+        let Some(module) = self.module else { return Ok(objects) };
+        let folder = module.copied(&self.objects)?;
+        let mut make = self.make();
+        make.arg(format!("M={}", folder.display())).arg("modules");
+        Ok(objects + process::logged(&mut make, &self.log, progress, is_object, "objects")?)
     }
 
     /// `make` in the object folder.
@@ -87,6 +100,57 @@ impl Kernel<'_> {
         command.arg(format!("O={}", self.objects.display())).arg(format!("LOCALVERSION={}", self.suffix));
         command
     }
+}
+
+/// A module that is not part of the kernel's source.
+pub(crate) struct Module {
+    /// Its sources, and a Kbuild that names them.
+    sources: PathBuf,
+    /// What Kbuild makes of them: `x.ko`.
+    file: String,
+}
+
+impl Module {
+    /// The in-kernel witness of the tests.
+    pub(crate) fn witness(paths: &Paths) -> Self {
+        Self { sources: paths.repo.join("tests/witness"), file: "secretvmm_witness.ko".into() }
+    }
+
+    /// A key over its sources.
+    pub(crate) fn key(&self) -> Result<String> {
+        let files = self.files()?;
+        let add = |key: Key, file: &PathBuf| key.with_file(&file.to_string_lossy(), &self.sources.join(file));
+        Ok(files.iter().try_fold(Key::new("module 1").with("file", &self.file), add)?.finish())
+    }
+
+    /// Copies its sources into a folder of their own below `objects`: nothing is written where they came from.
+    fn copied(&self, objects: &Path) -> Result<PathBuf> {
+        let folder = Self::folder(objects);
+        cache::remove(&folder)?;
+        create_dir(&folder)?;
+        self.files()?.iter().try_for_each(|file| copy(&self.sources.join(file), &folder.join(file)))?;
+        Ok(folder)
+    }
+
+    fn built(&self, objects: &Path) -> PathBuf {
+        Self::folder(objects).join(&self.file)
+    }
+
+    fn folder(objects: &Path) -> PathBuf {
+        objects.join("secretvmm-module")
+    }
+
+    /// Names of the sources, in order.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.sources).with_context(|| format!("No {}", self.sources.display()))?;
+        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.file_name().into()).collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map(drop).with_context(|| format!("Cannot copy {}", from.display()))
 }
 
 /// `make` in a folder of the source. Who builds where and when must not show in the
