@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use secretvmm_canary::PAGE_SIZE;
 
-/// A shared, writable mapping. Dropping it unmaps it.
+/// A writable mapping, shared unless it says otherwise. Dropping it unmaps it.
 #[derive(Debug)]
 pub struct Area {
     start: NonNull<u8>,
@@ -33,6 +33,17 @@ impl Area {
         Ok(Area { start: start.cast(), length })
     }
 
+    /// Maps `length` bytes of a file or device from an offset on.
+    ///
+    /// # Errors
+    /// mmap(2)'s.
+    pub fn of_file_at(file: &impl AsFd, offset: u64, length: usize) -> Result<Self, Errno> {
+        let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        // SAFETY: as above.
+        let start = unsafe { mmap(None, bytes(length)?, access(), MapFlags::MAP_SHARED, file, offset) }?;
+        Ok(Area { start: start.cast(), length })
+    }
+
     /// Maps ordinary memory: the control.
     ///
     /// # Errors
@@ -40,6 +51,16 @@ impl Area {
     pub fn ordinary(length: usize) -> Result<Self, Errno> {
         // SAFETY: as above.
         let start = unsafe { mmap_anonymous(None, bytes(length)?, access(), MapFlags::MAP_SHARED) }?;
+        Ok(Area { start: start.cast(), length })
+    }
+
+    /// Maps memory of this process alone, as a heap is.
+    ///
+    /// # Errors
+    /// mmap(2)'s.
+    pub fn private(length: usize) -> Result<Self, Errno> {
+        // SAFETY: as above.
+        let start = unsafe { mmap_anonymous(None, bytes(length)?, access(), MapFlags::MAP_PRIVATE) }?;
         Ok(Area { start: start.cast(), length })
     }
 
@@ -60,6 +81,24 @@ impl Area {
     pub fn use_small_pages(&self) -> Result<(), Errno> {
         // SAFETY: the range is ours, and the advice does not change its contents.
         unsafe { madvise(self.start.cast(), self.length, MmapAdvise::MADV_NOHUGEPAGE) }
+    }
+
+    /// Takes [`Area::use_small_pages`] back.
+    ///
+    /// # Errors
+    /// The kernel has no huge pages.
+    pub fn allow_huge_pages(&self) -> Result<(), Errno> {
+        // SAFETY: as above.
+        unsafe { madvise(self.start.cast(), self.length, MmapAdvise::MADV_HUGEPAGE) }
+    }
+
+    /// Gives the page at an offset back, of private memory (`MADV_DONTNEED`).
+    ///
+    /// # Errors
+    /// There is no such page.
+    pub fn discard(&self, offset: usize) -> Result<(), Errno> {
+        // SAFETY: the kernel checks the address; where no Rust object is, none loses its contents.
+        Errno::result(unsafe { libc::madvise(self.at(offset).cast(), PAGE_SIZE, libc::MADV_DONTNEED) }).map(drop)
     }
 
     /// Gives the page at an offset back, of ordinary memory (`MADV_REMOVE`).
@@ -91,6 +130,25 @@ impl Area {
             // SAFETY: the bytes fit into the mapping, which no Rust object is in.
             unsafe { self.start.as_ptr().add(offset).copy_from_nonoverlapping(contents.as_ptr(), contents.len()) };
         }
+    }
+
+    /// Copies bytes at an offset out; none if they are not all inside. Where a page cannot be had, that is a SIGBUS.
+    pub fn get(&self, offset: usize, contents: &mut [u8]) {
+        if offset.checked_add(contents.len()).is_some_and(|end| end <= self.length) {
+            // SAFETY: the bytes are in the mapping, which no Rust object is in.
+            unsafe { self.start.as_ptr().add(offset).copy_to_nonoverlapping(contents.as_mut_ptr(), contents.len()) };
+        }
+    }
+
+    /// Fills it whole from a file or device, past the cache if that was opened so.
+    ///
+    /// # Errors
+    /// pread(2)'s; EIO if less comes.
+    pub fn fill_from(&self, file: &impl AsFd, offset: i64) -> Result<(), Errno> {
+        let fd = file.as_fd().as_raw_fd();
+        // SAFETY: the kernel writes into the mapping, where no Rust object is.
+        let read = Errno::result(unsafe { libc::pread(fd, self.at(0).cast(), self.length, offset) })?;
+        if read.cast_unsigned() == self.length { Ok(()) } else { Err(Errno::EIO) }
     }
 
     /// Reads a byte by the kernel's hand: what would be a signal is an error then.

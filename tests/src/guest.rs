@@ -70,6 +70,25 @@ pub struct Canary {
     pub pages: u64,
 }
 
+/// Reads the line of the `canary` program, without its first word: what it planted, and the addresses of its first
+/// and its last page.
+///
+/// # Errors
+/// It says something else, or fewer frames than pages were planted.
+pub fn parse_canary(line: &str) -> Result<(Canary, Vec<u64>)> {
+    let value = |key: &str| line.trim().split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    let (Some(seed), Some(pages), Some(frames)) = (value("seed"), value("pages"), value("frames")) else {
+        bail!("The guest's canary line is not understood: {line}");
+    };
+    let canary = Canary { seed: seed.parse()?, pages: frames.parse()? };
+    if pages != frames {
+        bail!("The guest planted {pages} canary pages in {frames} frames");
+    }
+    let address = |key: &str| u64::from_str_radix(value(key)?.trim_start_matches("0x"), 16).ok();
+    let addresses = ["first_gpa", "last_gpa"].into_iter().filter_map(address).collect();
+    Ok((canary, addresses))
+}
+
 impl GuestBuilder {
     /// A guest with a given kernel image; everything else as `secretvmm` has it by default.
     pub fn new(kernel: impl AsRef<Path>) -> Self {
@@ -200,14 +219,7 @@ impl Guest {
     pub fn wait_for_canary(&mut self) -> Result<(Canary, String)> {
         self.expect("canary: ", BOOT_LIMIT)?;
         let line = self.expect("\n", STEP_LIMIT)?.trim().to_owned();
-        let value = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        let (Some(seed), Some(pages), Some(frames)) = (value("seed"), value("pages"), value("frames")) else {
-            bail!("The guest's canary line is not understood: {line}");
-        };
-        let canary = Canary { seed: seed.parse()?, pages: frames.parse()? };
-        if pages != frames {
-            bail!("The guest planted {pages} canary pages in {frames} frames");
-        }
+        let (canary, _) = parse_canary(&line)?;
         Ok((canary, line))
     }
 

@@ -9,6 +9,7 @@ mod host;
 mod image;
 mod kernel;
 mod linux;
+mod matrix;
 mod nested;
 mod prepare;
 mod prove;

@@ -43,13 +43,17 @@ const VARIANT: NestedSuite = NestedSuite { limit: Duration::from_secs(50 * 60), 
 /// So little memory that a test can take it all.
 const SMALL: NestedSuite = NestedSuite { name: "small", modules: &["small"], mem: "512M", ..LAB };
 
+/// Every probe of the matrix: a second node to move pages to, a pool that one of its guests fills, little memory to scan.
+const MATRIX: NestedSuite =
+    NestedSuite { name: "matrix", modules: &["matrix"], mem: "2G", nodes: 2, append: "secretmem=0:128M", ..LAB };
+
 /// Guests that a host of 2 GiB cannot hold.
 const LARGE: &[&str] = &["lab::boot::memory_2g_is_all_there", "lab::boot::memory_5g_continues_above_the_hole"];
 
 /// A control that counts splits, where nothing is left to split.
 const SPLITS: &[&str] = &["lab::pages::guest_ram_with_huge_off_is_4k_and_splits_the_direct_map"];
 
-pub(crate) const SUITES: [NestedSuite; 13] = [
+pub(crate) const SUITES: [NestedSuite; 16] = [
     LAB,
     NestedSuite { name: "pool", modules: &["pool"], append: "secretmem=1G", ..LAB },
     NestedSuite {
@@ -66,6 +70,15 @@ pub(crate) const SUITES: [NestedSuite; 13] = [
     NestedSuite { name: "stock", modules: &["stock"], host: Host::Stock, ..LAB },
     SMALL,
     NestedSuite { name: "stocksmall", modules: &["stock_small"], host: Host::Stock, ..SMALL },
+    MATRIX,
+    NestedSuite { name: "policy", modules: &["matrix_policy"], ..MATRIX },
+    NestedSuite {
+        name: "matrixfull",
+        modules: &["matrix_full"],
+        limit: Duration::from_secs(180 * 60),
+        full: true,
+        ..MATRIX
+    },
     NestedSuite { name: "shipped", modules: &["shipped"], host: Host::Shipped, ..LAB },
     // Guests with whole distributions: minutes each.
     NestedSuite { name: "devices", modules: &["devices"], full: true, ..LAB },

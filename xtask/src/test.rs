@@ -25,7 +25,7 @@ use crate::support::cache;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::duration;
-use crate::{image, nested, prepare, setup};
+use crate::{image, matrix, nested, prepare, setup};
 
 /// The suite of requests that a program makes up, and its folder below target/.
 const REQUESTS: &str = "requests";
@@ -40,8 +40,8 @@ const TESTS_A_HOST: usize = 10;
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Run only tests whose name contains this. Nested ones begin with lab::,
-    /// pool::, disabled::, stock::, shipped:: or, with --full, devices:: or
-    /// debug::; "requests" is the made-up requests.
+    /// pool::, matrix::, disabled::, stock::, shipped:: or, with --full, devices::
+    /// or debug::; "requests" is the made-up requests.
     filter: Option<String>,
     /// Run guests with whole distributions, too, and the lab's tests on more hosts:
     /// a direct map of 2M and of 4K entries, two NUMA nodes, and a kernel with
@@ -92,6 +92,8 @@ struct Suite {
     /// Why the suite as a whole failed or did not run.
     trouble: Option<String>,
     time: Duration,
+    /// Results of the matrix.
+    cells: Vec<Value>,
 }
 
 /// Tests by how they ended.
@@ -115,6 +117,7 @@ impl Suite {
             whole.counts.failed += part.counts.failed;
             whole.counts.skipped += part.counts.skipped;
             whole.time = whole.time.max(part.time);
+            whole.cells.extend_from_slice(&part.cells);
             whole.trouble =
                 [whole.trouble.take(), part.trouble.clone()].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
         }
@@ -149,7 +152,7 @@ fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
     })?;
     let counts = Counts::of(&String::from_utf8_lossy(&output));
     let trouble = (!status.success() && counts.failed == 0).then(|| "does not build".to_owned());
-    Ok(Suite { name: "unit".into(), counts, trouble, time: begun.elapsed() })
+    Ok(Suite { name: "unit".into(), counts, trouble, time: begun.elapsed(), ..Suite::default() })
 }
 
 /// Requests made from the API's description, to a VMM on this machine that has no VM yet.
@@ -166,7 +169,7 @@ fn requests(paths: &Paths) -> Result<Suite> {
     command.arg(paths.target.join("release/secretvmm")).arg(paths.repo.join("resources/openapi.json"));
     let passed = command.stdin(Stdio::null()).status().context("Cannot run python")?.success();
     let counts = Counts { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
-    Ok(Suite { name: REQUESTS.into(), counts, trouble: None, time: begun.elapsed() })
+    Ok(Suite { name: REQUESTS.into(), counts, time: begun.elapsed(), ..Suite::default() })
 }
 
 fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Result<Vec<Suite>> {
@@ -205,6 +208,7 @@ fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Resul
         }
     });
     let mut results: Vec<Suite> = suites.iter().map(|suite| Suite::whole(suite.name, &lock(&done))).collect();
+    matrix::keep(paths, results.iter().flat_map(|suite| &suite.cells))?;
     if args.filter.is_none() {
         results.extend(without.iter().map(|(suite, _)| Suite::not_run(suite.name, "it has no tests")));
     }
@@ -284,6 +288,7 @@ fn run_part(paths: &Paths, args: &Args, part: &Part<'_>, program: &Path) -> Suit
     let mut suite = Suite { name: part.suite.name.into(), ..Suite::default() };
     let result = host::run_job(paths, &job);
     suite.counts = Counts::of(&copy.text());
+    suite.cells = matrix::cells(&copy.text());
     suite.trouble = match result {
         Err(error) => Some(format!("{error:#}")),
         Ok(outcome) => outcome

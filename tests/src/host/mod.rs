@@ -5,6 +5,8 @@ pub mod fdinfo;
 pub mod kernel_log;
 pub mod numa;
 pub mod page_tables;
+pub mod physical;
 pub mod process;
 pub mod stage2;
 pub mod trace;
+pub mod witness;

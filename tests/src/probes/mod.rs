@@ -4,19 +4,29 @@
 //! caller runs it against an ordinary guest too, where [`Verdict::Hit`] is required, or its refusals prove nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::{fmt, io};
 
 use anyhow::Result;
 use nix::errno::Errno;
 use secretvmm_canary::Seed;
 
-use crate::guest::{Canary, Guest};
+pub use crate::guest::Canary;
+use crate::guest::Guest;
 use crate::host::process::{MappedPage, resident_pages};
 
+mod inside;
 pub mod kcore;
+mod kernel;
+mod moving;
+mod outcome;
+mod outside;
 mod proc_mem;
 mod process_vm;
 mod stolen_fd;
+mod subject;
+
+pub use outcome::{ByPolicy, Class, Outcome};
+pub use subject::Subject;
 
 /// What a probe is pointed at.
 pub struct Target {
@@ -46,6 +56,53 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "/proc/kcore", run: kcore::run },
     Probe { name: "pidfd_getfd + mmap", run: stolen_fd::run },
 ];
+
+/// A probe of the matrix.
+pub struct MatrixProbe {
+    /// As the table of expectations has it.
+    pub name: &'static str,
+    /// The row of the design's table that it belongs to.
+    pub row: &'static str,
+    run: Run,
+}
+
+/// How it is run.
+enum Run {
+    /// Each page of the target's.
+    Tally(fn(&Target) -> Result<Tally>),
+    /// With all that is known of the target.
+    Subject(fn(&Subject<'_>) -> Result<Outcome>),
+}
+
+impl MatrixProbe {
+    const fn tally(name: &'static str, row: &'static str, run: fn(&Target) -> Result<Tally>) -> Self {
+        MatrixProbe { name, row, run: Run::Tally(run) }
+    }
+
+    const fn new(name: &'static str, row: &'static str, run: fn(&Subject<'_>) -> Result<Outcome>) -> Self {
+        MatrixProbe { name, row, run: Run::Subject(run) }
+    }
+
+    /// What comes of it; a failure of the probe's own is an outcome, too.
+    pub fn outcome(&self, subject: &Subject<'_>) -> Outcome {
+        let outcome = match self.run {
+            Run::Tally(run) => run(&subject.target).map(|tally| Outcome::from(&tally)),
+            Run::Subject(run) => run(subject),
+        };
+        outcome.unwrap_or_else(Outcome::from)
+    }
+}
+
+/// The probes of the matrix, in the order in which they are run: what reads nothing of the target's first, what may move
+/// its pages last.
+pub fn matrix() -> impl Iterator<Item = &'static MatrixProbe> {
+    [kernel::FIRST, outside::PROBES, inside::PROBES, kernel::PROBES, moving::PROBES].into_iter().flatten()
+}
+
+/// The errno of a failed read or write.
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}
 
 /// What came back from all the reads of one probe.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -92,6 +149,11 @@ impl Tally {
     #[cfg(test)]
     pub(crate) fn of_canaries(count: u64) -> Self {
         Tally { read: count, canaries: (0..count).collect(), refused: BTreeMap::new() }
+    }
+
+    /// The errno of most refusals.
+    fn main_refusal(&self) -> Option<Errno> {
+        self.refused.iter().max_by_key(|(_, count)| **count).map(|(errno, _)| Errno::from_raw(*errno))
     }
 
     /// Different canary pages that were read.

@@ -1,10 +1,8 @@
 //! `pidfd_getfd(2)`: takes the VMM's own descriptors and maps what they are open on.
-#![allow(unsafe_code)] // Mappings of somebody else's files, and two calls that nix does not wrap.
+#![allow(unsafe_code)] // Mappings of somebody else's files.
 
-use std::ffi::c_long;
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
@@ -12,19 +10,19 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::unistd::{Whence, lseek};
 use secretvmm_canary::PAGE_SIZE;
 
-use super::{Tally, Target};
+use super::{ByPolicy, Tally, Target};
+use crate::sys;
 
 /// Files smaller than this hold no guest RAM.
 const SMALLEST: u64 = 1 << 20;
 
 pub(super) fn run(target: &Target) -> Result<Tally> {
-    let process = owned(&[libc::SYS_pidfd_open, target.pid.into(), 0]).context("pidfd_open failed")?;
+    let process = sys::pidfd_open(target.pid).context("pidfd_open failed")?;
     let mut tally = Tally::default();
     let mut large = 0;
     for entry in fs::read_dir(format!("/proc/{}/fd", target.pid)).context("Cannot list the VMM's descriptors")? {
-        let number: c_long = entry?.file_name().to_string_lossy().parse()?;
-        let file = owned(&[libc::SYS_pidfd_getfd, process.as_raw_fd().into(), number, 0]);
-        let file = File::from(file.context("pidfd_getfd failed")?);
+        let number = entry?.file_name().to_string_lossy().parse()?;
+        let file = sys::pidfd_getfd(&process, number).map_err(ByPolicy::or_error).context("pidfd_getfd failed")?;
         let Ok(size) = file.metadata().map(|meta| if meta.is_file() { meta.len() } else { 0 }) else { continue };
         if size >= SMALLEST {
             large += 1;
@@ -71,13 +69,4 @@ fn next_data(file: &File, offset: u64, size: u64) -> Result<Option<u64>> {
         Err(Errno::ENXIO) => Ok(None),
         Err(_) => Ok(Some(offset)),
     }
-}
-
-/// A system call that returns a descriptor.
-fn owned(call: &[c_long]) -> Result<OwnedFd> {
-    let argument = |index: usize| call.get(index).copied().unwrap_or(0);
-    // SAFETY: both calls take integers only.
-    let fd = Errno::result(unsafe { libc::syscall(argument(0), argument(1), argument(2), argument(3)) })?;
-    // SAFETY: the call has just returned this descriptor to us alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
 }

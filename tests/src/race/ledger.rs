@@ -19,29 +19,29 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// The host at one moment, without any secret memory.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     direct_map: DirectMap,
     pool_free: u64,
     free: u64,
 }
 
 impl Ledger {
-    pub(super) fn now() -> Result<Self> {
+    pub(crate) fn now() -> Result<Self> {
         wait_for_no_secret_memory()?;
         assert_nothing_locked()?;
         Ok(Ledger { direct_map: DirectMap::now()?, pool_free: bytes("SecretPoolFree:")?, free: free_bytes()? })
     }
 
     /// Asserts that the host is now as it was then.
-    pub(super) fn assert_same(&self) -> Result<()> {
+    pub(crate) fn assert_same(&self) -> Result<()> {
         let now = Ledger::now()?;
         let (was, is) = (self.direct_map, now.direct_map);
         figure(
-            "race: splits of 2M and 1G entries",
+            "host: splits of 2M and 1G entries",
             format!("{} {}", is.splits_2m - was.splits_2m, is.splits_1g - was.splits_1g),
             "",
         );
-        figure("race: free memory less than before", self.free.cast_signed() - now.free.cast_signed(), "bytes");
+        figure("host: free memory less than before", self.free.cast_signed() - now.free.cast_signed(), "bytes");
         let sizes = |map: DirectMap| (map.kib_4k, map.kib_2m, map.kib_1g);
         ensure!(sizes(is) == sizes(was), "The direct map was {was:?} and is {is:?}");
         ensure!(now.pool_free == self.pool_free, "The pool had {} bytes and has {}", self.pool_free, now.pool_free);
@@ -51,7 +51,7 @@ impl Ledger {
 }
 
 /// Waits until nobody has secret memory.
-pub(super) fn wait_for_no_secret_memory() -> Result<()> {
+pub(crate) fn wait_for_no_secret_memory() -> Result<()> {
     let deadline = Instant::now() + LIMIT;
     loop {
         let (all, huge) = (bytes("SecretMem:")?, bytes("SecretMemHuge:")?);

@@ -21,8 +21,8 @@ use ledger::Ledger;
 use plan::Plan;
 
 mod board;
-mod dice;
-mod ledger;
+pub(crate) mod dice;
+pub(crate) mod ledger;
 mod plan;
 mod thief;
 mod victim;

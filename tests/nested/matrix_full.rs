@@ -1,0 +1,23 @@
+//! The matrix at every other moment, and many more VMMs killed (`--full`).
+
+use anyhow::Result;
+use secretvmm_tests::matrix::{Moment, Policy, run, verdict};
+use secretvmm_tests::residues;
+
+use crate::matrix::plan;
+use crate::support::on_clean_host;
+
+#[test]
+fn under_io_every_cell_is_as_expected() -> Result<()> {
+    verdict(&run(&plan(&[Moment::Io], Policy::Open))?)
+}
+
+#[test]
+fn after_a_reboot_every_cell_is_as_expected() -> Result<()> {
+    verdict(&run(&plan(&[Moment::Rebooted], Policy::Open))?)
+}
+
+#[test]
+fn two_hundred_vmms_killed_during_io_leave_nothing() -> Result<()> {
+    on_clean_host(|| residues::run(200, 2))
+}

@@ -1,0 +1,21 @@
+//! `pidfd_getfd(2)` and then `splice(2)`: the file's own pages into a pipe.
+
+use std::io::Read;
+
+use anyhow::Result;
+use nix::fcntl::{SpliceFFlags, splice};
+use secretvmm_canary::PAGE_SIZE;
+
+use crate::probes::{Outcome, Subject};
+
+pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
+    let file = subject.stolen_ram()?;
+    let (mut reader, writer) = std::io::pipe()?;
+    let mut offset = i64::try_from(subject.offset(subject.planted[0]))?;
+    let mut page = [0; PAGE_SIZE];
+    match splice(&file, Some(&mut offset), &writer, None, PAGE_SIZE, SpliceFFlags::empty()) {
+        Ok(length) => reader.read_exact(&mut page[..length])?,
+        Err(errno) => return Ok(Outcome::refused(errno)),
+    }
+    Ok(subject.judge(&page))
+}
