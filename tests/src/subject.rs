@@ -12,12 +12,13 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use secretmem::memlock;
 use secretvmm_canary::{PAGE_SIZE, Seed};
-use secretvmm_proof::orders::{ANSWER, Answer, Order, Running};
+use secretvmm_proof::orders::{ANSWER, Answer, Leak, Order, Running};
 
 use crate::area::Area;
 use crate::artifacts::{GUEST_BZIMAGE, artifact};
 use crate::guest::{Guest, GuestBuilder, STEP_LIMIT};
-use crate::host::process::mappings;
+use crate::host::process::{frame_at, mappings};
+use crate::host::witness::{Window, Witness, Wound};
 use crate::host::{fdinfo, kernel_log::KernelLog};
 use crate::secret;
 
@@ -47,6 +48,13 @@ pub fn serve(from: impl BufRead, mut to: impl Write) -> Result<()> {
 struct Stage {
     guest: Option<Guest>,
     held: Option<(File, Area)>,
+    leak: Option<Leaked>,
+}
+
+/// What maps a frame of the guest into the kernel; dropped, it does so no more.
+enum Leaked {
+    Window(#[allow(dead_code)] Window<'static>),
+    Wound(#[allow(dead_code)] Wound<'static>),
 }
 
 impl Stage {
@@ -76,11 +84,39 @@ impl Stage {
                 self.held = Some(held);
                 Ok(Answer::Started(running))
             }
+            Order::Leak { kind } => {
+                let guest = self.guest.as_ref().context("No guest runs")?;
+                let pfn = first_frame(guest)?;
+                self.leak = None;
+                self.leak = Some(leak(kind, pfn)?);
+                Ok(Answer::Leaked { pfn })
+            }
+            Order::Mend => {
+                self.leak.take().context("There is no leak")?;
+                Ok(Answer::Mended)
+            }
             Order::Release => {
                 self.held.take().context("No memory is held")?;
                 Ok(Answer::Ended)
             }
         }
+    }
+}
+
+/// The frame of the first page of guest RAM.
+fn first_frame(guest: &Guest) -> Result<u64> {
+    let ram = mappings(guest.pid())?.into_iter().filter(|mapping| mapping.permissions.starts_with("rw"));
+    let ram = ram.max_by_key(|mapping| mapping.end - mapping.start).context("The VMM has no memory")?;
+    frame_at(guest.pid(), ram.start)?.context("The first page of guest RAM is not there")
+}
+
+fn leak(kind: Leak, pfn: u64) -> Result<Leaked> {
+    // The module stays loaded, as long as the host runs.
+    let witness: &'static Witness = Box::leak(Box::new(Witness::load()?));
+    match kind {
+        Leak::Vmap => witness.hold(pfn).map(Leaked::Window),
+        Leak::Direct => witness.wound("direct", pfn).map(Leaked::Wound),
+        Leak::Image => witness.wound("image", pfn).map(Leaked::Wound),
     }
 }
 

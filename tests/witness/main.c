@@ -12,6 +12,7 @@
  *   touch     read: cpu N readable BYTES refused BYTES, of the set by the direct map
  *   physical  read at a physical address: memory by the direct map, EFAULT where it has a hole
  *   window    write a frame number: a second mapping of that frame is held, until 0 is written; read: its contents
+ *   leak      write "direct FRAME" or "image FRAME": a mapping that no part of the kernel may make, until 0 is written
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
@@ -52,6 +53,11 @@ static const struct file_operations window_fops = {
 	.llseek = default_llseek,
 };
 
+static const struct file_operations leak_fops = {
+	.owner = THIS_MODULE,
+	.write = leak_write,
+};
+
 /* Room for all that it tells, or it would walk again and again for more. */
 static int walk_open(struct inode *inode, struct file *file)
 {
@@ -76,6 +82,7 @@ static int __init witness_init(void)
 	debugfs_create_file("touch", 0400, folder, NULL, &touch_fops);
 	debugfs_create_file("physical", 0400, folder, NULL, &physical_fops);
 	debugfs_create_file("window", 0600, folder, NULL, &window_fops);
+	debugfs_create_file("leak", 0200, folder, NULL, &leak_fops);
 	return PTR_ERR_OR_ZERO(folder);
 }
 
@@ -83,6 +90,7 @@ static void __exit witness_exit(void)
 {
 	debugfs_remove(folder);
 	window_close();
+	leak_close();
 	frames_forget();
 }
 

@@ -39,4 +39,8 @@ ssize_t window_read(struct file *file, char __user *buf, size_t count, loff_t *p
 ssize_t window_write(struct file *file, const char __user *buf, size_t count, loff_t *ppos);
 void window_close(void);
 
+/* leak.c */
+ssize_t leak_write(struct file *file, const char __user *buf, size_t count, loff_t *ppos);
+void leak_close(void);
+
 #endif

@@ -27,6 +27,39 @@ pub enum Order {
     },
     /// Give back what is held.
     Release,
+    /// Map one canary of the guest into the kernel, as no part of the kernel may: a control of the witness.
+    Leak {
+        /// How.
+        kind: Leak,
+    },
+    /// Take that mapping away.
+    Mend,
+}
+
+/// Ways in which a frame can be in the kernel's page tables when it must not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Leak {
+    /// A mapping of its own, by `vmap()`.
+    Vmap,
+    /// Its own page of the direct map, put back.
+    Direct,
+    /// An address of the kernel's image.
+    Image,
+}
+
+impl Leak {
+    /// All of them.
+    pub const ALL: [Leak; 3] = [Leak::Vmap, Leak::Direct, Leak::Image];
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vmap => "vmap()",
+            Self::Direct => "the direct map",
+            Self::Image => "the kernel image's address",
+        }
+    }
 }
 
 /// What came of it.
@@ -39,6 +72,13 @@ pub enum Answer {
     Started(Running),
     /// None does.
     Ended,
+    /// The frame that is mapped now.
+    Leaked {
+        /// Its number.
+        pfn: u64,
+    },
+    /// None is any more.
+    Mended,
 }
 
 /// A guest that runs, in the words of its own host.

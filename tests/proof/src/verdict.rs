@@ -60,6 +60,17 @@ pub fn control_objections(findings: &Findings, running: &Running) -> Vec<String>
     objections
 }
 
+/// Why a frame that was mapped into the kernel on purpose was not seen as that: it, and nothing else, must be reached.
+pub fn leak_objections(findings: &Findings, pfn: u64) -> Vec<String> {
+    match findings.places.as_slice() {
+        [place] if place.pfn == pfn && findings.reachable == 1 => Vec::new(),
+        _ => vec![format!(
+            "frame {pfn:#x} was leaked, and {} frames were found: {:x?}",
+            findings.reachable, findings.places
+        )],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +135,16 @@ mod tests {
         assert_eq!(objections(&two, &running()).len(), 1);
         let reached = Findings { reachable: 1, places: vec![place], ..findings() };
         assert!(objections(&reached, &running())[0].contains("0xffff888000005000"));
+    }
+
+    #[test]
+    fn leak_objections_the_one_frame_and_no_other() {
+        let place = |pfn| Place { address: 0xffff_c900_0000_0000, pfn, pages: 1 };
+        let found = |places: Vec<Place>| Findings { reachable: places.len() as u64, places, ..findings() };
+        assert_eq!(leak_objections(&found(vec![place(5)]), 5), [""; 0]);
+        for places in [vec![], vec![place(6)], vec![place(5), place(6)]] {
+            assert_eq!(leak_objections(&found(places), 5).len(), 1);
+        }
     }
 
     #[test]

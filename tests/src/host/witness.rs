@@ -55,6 +55,9 @@ pub struct Touched {
     pub refused: u64,
 }
 
+/// A mapping of a frame that the kernel must never make, until it is dropped.
+pub struct Wound<'a>(#[allow(dead_code)] &'a Witness);
+
 /// A second mapping of a frame, made by the module, until it is dropped.
 pub struct Window<'a>(#[allow(dead_code)] &'a Witness);
 
@@ -104,6 +107,16 @@ impl Witness {
         Ok(Window(self))
     }
 
+    /// Puts a frame back into the direct map (`direct`), or at an address of the kernel's image (`image`).
+    ///
+    /// # Errors
+    /// There is no such frame, or no place for it.
+    pub fn wound(&self, kind: &str, pfn: u64) -> Result<Wound<'_>> {
+        fs::write(format!("{FOLDER}/leak"), format!("{kind} {pfn}"))
+            .with_context(|| format!("Cannot leak frame {pfn:#x} by {kind}"))?;
+        Ok(Wound(self))
+    }
+
     /// Physical memory as the direct map shows it: the offset is the physical address, EFAULT where there is a hole.
     ///
     /// # Errors
@@ -127,6 +140,13 @@ impl Window<'_> {
         let mut page = [0; PAGE_SIZE];
         File::open(format!("{FOLDER}/window"))?.read_exact_at(&mut page, 0).context("Cannot read the mapping")?;
         Ok(page)
+    }
+}
+
+impl Drop for Wound<'_> {
+    fn drop(&mut self) {
+        // One that stays is found by the next walk.
+        let _ = fs::write(format!("{FOLDER}/leak"), "0");
     }
 }
 

@@ -16,12 +16,12 @@ mod stage;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use secretvmm_canary::Seed;
 use secretvmm_proof::examine::Findings;
-use secretvmm_proof::orders::{Order, Running};
-use secretvmm_proof::verdict::{control_objections, objections};
+use secretvmm_proof::orders::{Answer, Leak, Order, Running};
+use secretvmm_proof::verdict::{control_objections, leak_objections, objections};
 
 use crate::demo::build_release;
 use crate::host::Host;
@@ -122,6 +122,11 @@ fn witness(paths: &Paths, args: &Args, cell: Cell, sum: &mut Sum) -> Result<()> 
             print::read(&findings, &running);
         }
     }
+    if args.memory == Memory::Secret {
+        for kind in Leak::ALL {
+            leak(&mut stage, cell, &running, kind, sum)?;
+        }
+    }
     stage.order(&Order::Stop)?;
     after(&mut stage, cell, &running, sum)?;
     if args.memory == Memory::Secret {
@@ -153,6 +158,17 @@ fn after(stage: &mut Stage, cell: Cell, running: &Running, sum: &mut Sum) -> Res
         let objection = format!("{} canaries are left when the guest has gone", left.canaries + left.copies);
         sum.add(cell, "after its end", &left, vec![objection]);
     }
+    Ok(())
+}
+
+/// The control of the witness's eye: one frame is mapped into the kernel on purpose, and exactly that must be found.
+fn leak(stage: &mut Stage, cell: Cell, running: &Running, kind: Leak, sum: &mut Sum) -> Result<()> {
+    let Answer::Leaked { pfn } = stage.order(&Order::Leak { kind })? else { bail!("The subject made no leak") };
+    let findings = stage.look(seed(running)?)?.findings;
+    stage.order(&Order::Mend)?;
+    sum.looks.1 += 1;
+    println!("   control        frame {pfn:#x} leaked by {}: {} found", kind.name(), findings.reachable);
+    sum.add(cell, &format!("control: one frame leaked by {}", kind.name()), &findings, leak_objections(&findings, pfn));
     Ok(())
 }
 
