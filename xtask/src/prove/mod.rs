@@ -7,6 +7,7 @@
 //! ```
 
 mod cell;
+mod inside;
 mod print;
 mod qmp;
 mod report;
@@ -33,11 +34,14 @@ use cell::{Cell, USUAL};
 use report::{Look, Report};
 use stage::{Snapshot, Stage};
 
-/// Prove from outside the host that nothing on it reaches the guest.
+/// Prove from three sides that nothing on the host reads the guest.
 ///
-/// Stops the nested host from below while a guest runs, dumps its physical memory, and walks every page table in
-/// it: guest frames found, frames that any kernel half reaches, who maps them in user halves, copies elsewhere.
-/// The same is done with a guest on ordinary memory, all of which must be reachable, or the witness is blind.
+/// Inside the host: every probe of the matrix (tests/matrix/expectations.txt), as root. In its kernel: a module that
+/// walks the page tables and reads on every CPU. From outside: stops the nested host while a guest runs, dumps its
+/// physical memory, and follows every page table in it: guest frames found, frames that any kernel half reaches, who
+/// maps them in user halves, copies elsewhere. Each is done with ordinary memory, too, which must be found, and
+/// leaks made on purpose must be seen, or the witness is blind.
+///
 /// Exits with 0 only if the proof holds; with --memory shared it does not, and shows what was read.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -83,8 +87,13 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     let begun = Instant::now();
     let cells: Vec<Cell> = if args.all { Cell::all().collect() } else { vec![USUAL] };
     let mut sum = Sum::default();
+    if args.memory == Memory::Secret {
+        println!("== Inside: every probe on ordinary memory and on hidden guests");
+        sum.report.matrix = inside::run(paths, &args.source)?;
+        sum.objections.extend(inside::objections(&sum.report.matrix));
+    }
     for cell in &cells {
-        println!("\n== Host of {cell}");
+        println!("\n== Outside: a host of {cell}");
         witness(paths, args, *cell, &mut sum)?;
     }
     if let Some(folder) = &args.report {

@@ -2,6 +2,7 @@
 
 mod browser;
 mod maps;
+mod matrix;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::cell::Cell;
+use super::inside;
 use crate::support::paths::create_dir;
 use maps::Drawn;
 pub(super) use maps::System;
@@ -18,6 +20,8 @@ const STYLE: &str = include_str!("page.css");
 /// What the page shows.
 #[derive(Default)]
 pub(super) struct Report {
+    /// Results of the matrix.
+    pub(super) matrix: Vec<inside::Cell>,
     /// Looks from outside, in order.
     pub(super) looks: Vec<Look>,
     /// Memory of each system, before, during and after.
@@ -82,6 +86,9 @@ impl Report {
         }
         self.looks(&mut page);
         self.maps(&mut page);
+        if !self.matrix.is_empty() {
+            matrix::table(&mut page, &self.matrix);
+        }
         page.push_str("</body>\n</html>\n");
         page
     }
@@ -132,7 +139,7 @@ mod tests {
 
     fn page(right: bool, objections: &[&str]) -> String {
         let look = Look { host: USUAL, what: "a <guest>".into(), frames: 7, reachable: 1, copies: 0, right };
-        let report = Report { looks: vec![look], drawn: Vec::new() };
+        let report = Report { looks: vec![look], ..Report::default() };
         report.page(&objections.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
     }
 
