@@ -124,6 +124,6 @@ mod tests {
         picture(&mut page, &map);
         assert_eq!(page.matches("<rect").count(), COLUMNS);
         assert!(page.contains("class=\"exposed\" x=\"0\" y=\"10\""));
-        assert!(page.contains("viewBox=\"0 0 640 20\""));
+        assert!(page.contains(&format!("viewBox=\"0 0 {} 20\"", COLUMNS * STEP)));
     }
 }
