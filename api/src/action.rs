@@ -7,10 +7,11 @@ use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use crate::evidence::Nonce;
 use crate::resources::{
-    BootSource, CpuConfig, Drive, DriveUpdate, Entropy, InstanceInfo, Logger, MachineConfig, MachineConfigUpdate,
-    MemoryInfo, Metrics, MmdsConfig, MmdsContents, NetworkInterface, NetworkInterfaceUpdate, Serial, Version,
-    VmConfigFile, Vsock,
+    Attestation, BootSource, CpuConfig, Drive, DriveUpdate, Entropy, InstanceInfo, Logger, MachineConfig,
+    MachineConfigUpdate, MemoryInfo, Metrics, MmdsConfig, MmdsContents, NetworkInterface, NetworkInterfaceUpdate,
+    Serial, Version, VmConfigFile, Vsock,
 };
 
 /// What a client asks. Ids in path and body agree, and fields are within the bounds of their types;
@@ -27,6 +28,8 @@ pub enum Action {
     GetMachineConfig,
     /// `GET /memory`, answered with [`Reply::Memory`].
     GetMemory,
+    /// `GET /attestation?nonce=...`, after the start, answered with [`Reply::Attestation`].
+    GetAttestation(Nonce),
     /// `GET /mmds`, answered with [`Reply::Mmds`].
     GetMmds,
     /// `PUT /boot-source`, before the start.
@@ -91,6 +94,8 @@ pub enum Reply {
     MachineConfig(MachineConfig),
     /// To [`Action::GetMemory`].
     Memory(MemoryInfo),
+    /// To [`Action::GetAttestation`].
+    Attestation(Attestation),
     /// To [`Action::GetMmds`].
     Mmds(MmdsContents),
 }

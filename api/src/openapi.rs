@@ -12,11 +12,12 @@ use utoipa::openapi::{
     PathsBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
 };
 
+use crate::evidence::Nonce;
 use crate::resources::{
-    Balloon, BalloonHintingStart, BalloonStatisticsUpdate, BalloonUpdate, BootSource, CpuConfig, Drive, DriveUpdate,
-    Entropy, FaultMessage, InstanceAction, InstanceInfo, Logger, MachineConfig, MachineConfigUpdate, MemoryHotplug,
-    MemoryHotplugUpdate, MemoryInfo, Metrics, MmdsConfig, NetworkInterface, NetworkInterfaceUpdate, Pmem, PmemUpdate,
-    Serial, SnapshotCreate, SnapshotLoad, Version, VmConfigFile, VmUpdate, Vsock,
+    Attestation, Balloon, BalloonHintingStart, BalloonStatisticsUpdate, BalloonUpdate, BootSource, CpuConfig, Drive,
+    DriveUpdate, Entropy, FaultMessage, InstanceAction, InstanceInfo, Logger, MachineConfig, MachineConfigUpdate,
+    MemoryHotplug, MemoryHotplugUpdate, MemoryInfo, Metrics, MmdsConfig, NetworkInterface, NetworkInterfaceUpdate,
+    Pmem, PmemUpdate, Serial, SnapshotCreate, SnapshotLoad, Version, VmConfigFile, VmUpdate, Vsock,
 };
 
 const JSON: &str = "application/json";
@@ -29,6 +30,8 @@ struct Operation {
     summary: &'static str,
     body: Option<Schemas>,
     body_required: bool,
+    /// What has to follow a `?`.
+    query: Option<Parameter>,
     answer: Option<Schemas>,
     refused: bool,
 }
@@ -66,7 +69,7 @@ fn any_object() -> Object {
 }
 
 fn operation(method: HttpMethod, path: &'static str, id: &'static str, summary: &'static str) -> Operation {
-    Operation { method, path, id, summary, body: None, body_required: true, answer: None, refused: false }
+    Operation { method, path, id, summary, body: None, body_required: true, query: None, answer: None, refused: false }
 }
 
 fn get(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
@@ -97,6 +100,7 @@ fn operations() -> Vec<Operation> {
     vec![
         get("/", "describeInstance", "What runs here, and where it stands").answers::<InstanceInfo>(),
         put::<InstanceAction>("/actions", "createSyncAction", "Starts the VM, asks its guest to shut down, or writes metrics out"),
+        Operation { query: Some(nonce_parameter()), ..get("/attestation", "getAttestation", "A token that says which VM this is, and what the kernel says of it and of itself now; after the start").answers::<Attestation>() },
         get("/balloon", "describeBalloonConfig", "Refused: there is no balloon").refused(),
         put::<Balloon>("/balloon", "putBalloon", "Refused: there is no balloon").refused(),
         patch::<BalloonUpdate>("/balloon", "patchBalloon", "Refused: there is no balloon").refused(),
@@ -166,6 +170,9 @@ fn describe(operation: &Operation) -> utoipa::openapi::path::Operation {
     if let Some(name) = operation.path.split(['{', '}']).nth(1) {
         builder = builder.parameter(id_parameter(name));
     }
+    if let Some(parameter) = &operation.query {
+        builder = builder.parameter(parameter.clone());
+    }
     if let Some(body) = &operation.body {
         let required = if operation.body_required { Required::True } else { Required::False };
         let body = RequestBodyBuilder::new().required(Some(required)).content(JSON, body.content()).build();
@@ -213,6 +220,17 @@ fn id_parameter(name: &str) -> Parameter {
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
         .description(Some("The same as in the body"))
+        .schema(Some(schema))
+        .build()
+}
+
+fn nonce_parameter() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(Nonce::PATTERN)).build();
+    ParameterBuilder::new()
+        .name("nonce")
+        .parameter_in(ParameterIn::Query)
+        .required(Required::True)
+        .description(Some("8 to 64 bytes that the verifier has made up, in hexadecimal"))
         .schema(Some(schema))
         .build()
 }

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::action::{Action, Fault};
+use crate::evidence::Nonce;
 use crate::json::{from_slice, object_from_slice};
 use crate::refused;
 use crate::resources::{
@@ -30,6 +31,7 @@ impl From<Action> for Request {
 pub(crate) const ROUTES: &[(&str, &[&str])] = &[
     ("/", &["GET"]),
     ("/actions", &["PUT"]),
+    ("/attestation", &["GET"]),
     ("/balloon", &["GET", "PUT", "PATCH"]),
     ("/balloon/hinting/start", &["PATCH"]),
     ("/balloon/hinting/status", &["GET"]),
@@ -57,11 +59,16 @@ pub(crate) const ROUTES: &[(&str, &[&str])] = &[
     ("/vsock", &["PUT"]),
 ];
 
-/// Reads a request. Slashes at both ends of `path` do not matter.
-pub fn parse(method: &str, path: &str, body: &[u8]) -> Result<Request, Fault> {
+/// Reads a request. Slashes at both ends of `path` do not matter; `query` is what follows a `?`.
+pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Result<Request, Fault> {
     let words: Vec<&str> = path.trim_matches('/').split('/').filter(|word| !word.is_empty()).collect();
     check_route(method, path, &words)?;
     check_body(method, &words, body)?;
+    match (words.as_slice(), query) {
+        (["attestation"], query) => return Ok(Action::GetAttestation(nonce(query)?).into()),
+        (_, Some(query)) => return Err(Fault::new(format!("There are no queries here; leave ?{query} out"))),
+        (_, None) => {}
+    }
     match method {
         "GET" => get(&words),
         "PUT" => put(&words, body),
@@ -97,6 +104,13 @@ fn check_body(method: &str, words: &[&str], body: &[u8]) -> Result<(), Fault> {
         (_, _, true) => Err(Fault::new(format!("A {method} request needs a body with JSON"))),
         (_, _, false) => Ok(()),
     }
+}
+
+/// The one query that there is.
+fn nonce(query: Option<&str>) -> Result<Nonce, Fault> {
+    let hex = query.and_then(|query| query.strip_prefix("nonce="));
+    let hex = hex.ok_or_else(|| Fault::new("Ask with a nonce of your own and nothing else: ?nonce=HEX"))?;
+    hex.parse().map_err(|err| Fault::new(format!("The nonce is none. {err}")))
 }
 
 fn get(words: &[&str]) -> Result<Request, Fault> {
@@ -241,6 +255,10 @@ mod tests {
     use super::*;
     use crate::resources::{BootSource, CpuConfig, HugePages, MAX_MEM_SIZE_MIB};
 
+    fn parse(method: &str, path: &str, body: &[u8]) -> Result<Request, Fault> {
+        super::parse(method, path, None, body)
+    }
+
     fn parse_json(method: &str, path: &str, body: &Value) -> Result<Request, Fault> {
         parse(method, path, body.to_string().as_bytes())
     }
@@ -265,6 +283,32 @@ mod tests {
         ] {
             assert_eq!(parse("GET", path, b""), Ok(action.into()), "{path}");
         }
+    }
+
+    #[test]
+    fn parse_attestation_takes_a_nonce_and_nothing_else() {
+        let ask = |query: Option<&str>| super::parse("GET", "/attestation", query, b"");
+        let nonce: Nonce = "00112233445566aA".parse().unwrap();
+        assert_eq!(ask(Some("nonce=00112233445566aA")), Ok(Action::GetAttestation(nonce).into()));
+        assert!(ask(Some(&format!("nonce={}", "ab".repeat(64)))).is_ok());
+        for query in [
+            None,
+            Some(""),
+            Some("nonce"),
+            Some("nonce="),
+            Some("nonce=00112233445566"),
+            Some("nonce=0011223344556677889"),
+            Some("nonce=001122334455667g"),
+            Some("nonce=%30011223344556677"),
+            Some("Nonce=0011223344556677"),
+            Some("nonce=0011223344556677&nonce=0011223344556677"),
+            Some("nonce=0011223344556677&x=1"),
+            Some(&format!("nonce={}", "ab".repeat(65))),
+        ] {
+            let fault = ask(query).unwrap_err();
+            assert!(fault.status() == 400 && fault.message().contains("nonce"), "{query:?}: {fault}");
+        }
+        assert!(super::parse("GET", "/memory", Some("nonce=0011223344556677"), b"").is_err());
     }
 
     #[test]

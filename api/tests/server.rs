@@ -63,7 +63,7 @@ fn wrong_requests_are_400_with_a_reason() {
     for (request, message) in [
         ("GET /nothing HTTP/1.1\r\n\r\n".to_owned(), "There is no path /nothing"),
         ("DELETE / HTTP/1.1\r\n\r\n".to_owned(), "There is no DELETE on /, only GET"),
-        ("GET /version?x=1 HTTP/1.1\r\n\r\n".to_owned(), "There are no queries; leave ?x=1 out"),
+        ("GET /version?x=1 HTTP/1.1\r\n\r\n".to_owned(), "There are no queries here; leave ?x=1 out"),
         ("GET /version HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}".to_owned(), "A GET request has no body"),
         (put("/vsock", ""), "A PUT request needs a body"),
         (put("/vsock", "{\"a"), "EOF while parsing"),

@@ -16,6 +16,15 @@ _secretvmm() {
             ",$1")
                 cmd="secretvmm"
                 ;;
+            secretvmm,attest)
+                cmd="secretvmm__subcmd__attest"
+                ;;
+            secretvmm,measure)
+                cmd="secretvmm__subcmd__measure"
+                ;;
+            secretvmm,public-key)
+                cmd="secretvmm__subcmd__public__subcmd__key"
+                ;;
             *)
                 ;;
         esac
@@ -23,7 +32,7 @@ _secretvmm() {
 
     case "${cmd}" in
         secretvmm)
-            opts="-h -V --kernel --initrd --cmdline --mem --cpus --memory --disk --net --vsock --rng --api-sock --config-file --no-api --id --metadata --http-api-max-payload-size --mmds-size-limit --level --log-level --log-path --show-level --show-log-origin --module --metrics-path --boot-timer --no-seccomp --seccomp-filter --shutdown-timeout --start-time-us --start-time-cpu-us --parent-cpu-time-us --help --version"
+            opts="-h -V --kernel --initrd --cmdline --mem --cpus --memory --disk --net --vsock --rng --api-sock --config-file --no-api --id --metadata --http-api-max-payload-size --mmds-size-limit --attestation-key --level --log-level --log-path --show-level --show-log-origin --module --metrics-path --boot-timer --no-seccomp --seccomp-filter --shutdown-timeout --start-time-us --start-time-cpu-us --parent-cpu-time-us --help --version attest public-key measure"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -89,6 +98,10 @@ _secretvmm() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --attestation-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --log-level)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -129,6 +142,72 @@ _secretvmm() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        secretvmm__subcmd__attest)
+            opts="-h --api-sock --nonce --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --api-sock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --nonce)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        secretvmm__subcmd__measure)
+            opts="-h --kernel --initrd --cmdline --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        secretvmm__subcmd__public__subcmd__key)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -10,6 +10,7 @@ use crate::arch::x86_64::boot_params::{self, BootInfo};
 use crate::arch::x86_64::cpuid::{self, Topology};
 use crate::arch::x86_64::regs::{self, Entry};
 use crate::arch::x86_64::{self, acpi, msr, reset_vector};
+use crate::attestation::{self, Measured};
 use crate::bus::{self, Buses, PortBus};
 use crate::config::VmConfig;
 use crate::control::Control;
@@ -34,6 +35,9 @@ pub enum Error {
     /// Loading the kernel, initrd or command line.
     #[error(transparent)]
     Loader(#[from] loader::Error),
+    /// The configuration cannot be measured.
+    #[error(transparent)]
+    Measure(#[from] attestation::Error),
     /// Registers, CPUID and tables.
     #[error(transparent)]
     Arch(#[from] x86_64::Error),
@@ -64,7 +68,10 @@ pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Re
     let ram = GuestRam::create(config.ram, config.memory)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
-    plan.load(memory, &mut kernel, initrd.as_mut(), &config.full_cmdline())?;
+    let cmdline = config.full_cmdline();
+    plan.load(memory, &mut kernel, initrd.as_mut(), &cmdline)?;
+    let measured =
+        if config.measured { Some(Measured::new(plan.measure(memory, &kernel, &cmdline)?, config)?) } else { None };
     let platform = platform(&vm, output, config, &control)?;
     let mut buses = Buses { ports: port_bus(&platform, &control)?, ..Buses::default() };
     if config.boot_timer {
@@ -78,7 +85,7 @@ pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Re
     let vcpus = vcpus(&kvm, &vm, config.cpus, entry)?;
     let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, buses.clone(), control.clone())).collect();
     kvm::install_kick_handler()?;
-    Ok(Vmm::new(vcpus, control, platform, devices, vm, ram))
+    Ok(Vmm::new(vcpus, control, platform, devices, vm, ram).with_measurements(measured))
 }
 
 fn platform(vm: &VmFd, output: Output, config: &VmConfig, control: &Arc<Control>) -> Result<Platform, Error> {

@@ -11,6 +11,7 @@ use log::LevelFilter;
 use secretvmm_api::{Entropy, LogLevel, Logger, Metrics, MmdsContents, VmConfigFile, Vsock};
 
 use self::device::{Disk, Net};
+use crate::attestation::commands::Command;
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
 use crate::controller::Options;
 use crate::memory::{RamKind, SecretOptions};
@@ -42,7 +43,7 @@ Exit codes:
   128+N  ended by signal N (143 SIGTERM, 130 SIGINT, 129 SIGHUP)";
 
 const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --config-file <JSON> [OPTIONS]\n       \
-                     secretvmm --api-sock <PATH> [OPTIONS]";
+                     secretvmm --api-sock <PATH> [OPTIONS]\n       secretvmm <COMMAND>";
 
 /// Run a virtual machine whose memory is hidden from the host kernel
 ///
@@ -53,8 +54,11 @@ const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --con
 /// started by requests to Firecracker's HTTP API.
 #[derive(Debug, Parser)]
 #[command(name = "secretvmm", version, override_usage = USAGE, after_help = AFTER_HELP)]
-#[command(disable_help_flag = true, disable_version_flag = true)]
+#[command(disable_help_flag = true, disable_version_flag = true, disable_help_subcommand = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     boot: Boot,
     #[command(flatten)]
@@ -63,6 +67,8 @@ pub struct Cli {
     devices: Devices,
     #[command(flatten)]
     api: Api,
+    #[command(flatten)]
+    attestation: Attestation,
     #[command(flatten)]
     logging: Logging,
     #[command(flatten)]
@@ -141,6 +147,14 @@ struct Api {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Attestation")]
+struct Attestation {
+    /// Sign tokens (GET /attestation) with this Ed25519 key; it is made, with mode 0600, if it is not there
+    #[arg(long, value_name = "FILE", requires = "api_sock")]
+    attestation_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Logs and metrics")]
 struct Logging {
     /// How much to log: off, error, warn (default), info, debug or trace
@@ -203,6 +217,8 @@ pub struct Request {
     pub config: Option<VmConfig>,
     /// Where to serve the API.
     pub api_sock: Option<PathBuf>,
+    /// The key that tokens are signed with.
+    pub attestation_key: Option<PathBuf>,
     /// The most bytes of a request's body.
     pub payload_limit: usize,
     /// Contents of the metadata service.
@@ -264,6 +280,11 @@ impl Cli {
         &self.api.id
     }
 
+    /// What is to be done instead of starting a VM.
+    pub fn other_command(&self) -> Option<&Command> {
+        self.command.as_ref()
+    }
+
     /// What to start and to serve; the VM is validated.
     ///
     /// # Errors
@@ -304,7 +325,8 @@ impl Cli {
             mmds_limit: mmds_size_limit.unwrap_or(payload_limit),
             shutdown_timeout: self.general.shutdown_timeout.map(|seconds| Duration::from_secs(seconds.into())),
         };
-        Ok(Request { options, config, api_sock, payload_limit, logger, metrics, metadata })
+        let attestation_key = self.attestation.attestation_key;
+        Ok(Request { options, config, api_sock, attestation_key, payload_limit, logger, metrics, metadata })
     }
 }
 
@@ -410,6 +432,31 @@ mod tests {
     }
 
     #[test]
+    fn commands_stand_alone() {
+        let nonce = "00".repeat(8);
+        let command = |line: &str| Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command.is_some());
+        for line in [
+            format!("secretvmm attest --api-sock s --nonce {nonce}"),
+            format!("secretvmm attest --api-sock s --nonce {nonce} --output token"),
+            "secretvmm public-key key.pem".to_owned(),
+            "secretvmm measure --kernel k --initrd i --cmdline quiet".to_owned(),
+        ] {
+            assert!(command(&line).unwrap(), "{line}");
+        }
+        for line in [
+            format!("secretvmm attest --nonce {nonce}"),
+            "secretvmm attest --api-sock s".to_owned(),
+            "secretvmm attest --api-sock s --nonce 00".to_owned(),
+            format!("secretvmm --kernel k attest --api-sock s --nonce {nonce}"),
+            "secretvmm public-key".to_owned(),
+            "secretvmm measure".to_owned(),
+            "secretvmm help".to_owned(),
+        ] {
+            assert!(command(&line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_usage_is_refused() {
         for line in [
             "secretvmm",
@@ -430,6 +477,7 @@ mod tests {
             "secretvmm --config-file /nonexistent",
             "secretvmm --api-sock /s --mem 1G",
             "secretvmm --api-sock /s --no-api",
+            "secretvmm --kernel k --attestation-key f",
             "secretvmm --kernel k --id a/b",
             "secretvmm --kernel k --seccomp-filter f",
             "secretvmm --kernel k --disk ,ro",

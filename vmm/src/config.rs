@@ -49,6 +49,8 @@ pub struct VmConfig {
     pub mmds: Option<MmdsConfig>,
     /// Whether there is Firecracker's boot timer.
     pub boot_timer: bool,
+    /// Whether what is loaded is measured, for attestation: it takes time.
+    pub measured: bool,
 }
 
 /// A configuration that makes no sense on any host.
@@ -134,6 +136,7 @@ impl VmConfig {
             serial: Serial::default(),
             mmds: None,
             boot_timer: false,
+            measured: false,
         }
     }
 

@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use secretvmm_api::{
-    Action, Fault, InstanceInfo, InstanceState, Logger, Metrics, MmdsContents, Reply, Version, VmConfigFile,
+    Action, Attestation, Fault, InstanceInfo, InstanceState, Logger, Metrics, MmdsContents, Reply, Version,
+    VmConfigFile,
 };
 use serde_json::Value;
 use vmm_sys_util::timerfd::TimerFd;
 
 use self::counted::{counters, timer};
 
+use crate::attestation::{self, Attestor};
 use crate::config::{self, VmConfig};
 use crate::control::{Control, Outcome};
 use crate::memory::RamKind;
@@ -82,6 +84,8 @@ pub struct Controller {
     raw: Option<RawMode>,
     metrics: Option<Sink>,
     mmds: SharedMmds,
+    /// Makes tokens, if there is a key.
+    attestor: Option<Attestor>,
     /// Running out when the guest has had its time to shut down.
     deadline: Deadline,
 }
@@ -101,7 +105,13 @@ impl Controller {
         let resources = VmConfigFile::default();
         let mmds = Arc::new(Mutex::new(Mmds::new(options.mmds_limit)));
         let deadline = Rc::new(RefCell::new(TimerFd::new()?));
-        Ok(Self { options, resources, control: Control::new()?, vmm: None, raw: None, metrics: None, mmds, deadline })
+        let (control, attestor) = (Control::new()?, None);
+        Ok(Self { options, resources, control, vmm: None, raw: None, metrics: None, mmds, attestor, deadline })
+    }
+
+    /// From now on there are tokens, of VMs that are started from now on.
+    pub fn attest_with(&mut self, attestor: Attestor) {
+        self.attestor = Some(attestor);
     }
 
     /// What vCPU threads and the main thread share.
@@ -119,7 +129,8 @@ impl Controller {
     /// # Errors
     /// Nothing was started, nothing is left behind, and it can be tried again.
     pub fn start(&mut self, config: VmConfig) -> Result<(), StartError> {
-        let config = VmConfig { boot_timer: self.options.boot_timer, ..config };
+        let (boot_timer, measured) = (self.options.boot_timer, self.attestor.is_some());
+        let config = VmConfig { boot_timer, measured, ..config };
         let begun = Instant::now();
         config.validate()?;
         if let Some(mmds) = &config.mmds {
@@ -277,6 +288,12 @@ impl Controller {
             (Some(_), Action::SendPowerButton) => {
                 self.ask_to_shut_down(self.options.shutdown_timeout);
                 Ok(Reply::NoContent)
+            }
+            (Some(vmm), Action::GetAttestation(nonce)) => {
+                let attestor = self.attestor.as_ref().ok_or(attestation::Error::NoKey);
+                let token = attestor.and_then(|attestor| attestor.token(nonce, vmm));
+                let token = token.map_err(|err| Fault::from_error(&err))?;
+                Ok(Reply::Attestation(Attestation::new(&token)))
             }
             (Some(vmm), action) => live::handle(vmm, &mut self.resources, action),
             (None, Action::PutMetrics(metrics)) => self.put_metrics(metrics).map(|()| Reply::NoContent),

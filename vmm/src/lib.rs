@@ -10,6 +10,7 @@
 //! thread waits for requests, terminal, signals, devices and the VM's end.
 
 pub mod arch;
+pub mod attestation;
 pub mod builder;
 pub mod bus;
 pub mod cli;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
+use secretvmm::attestation::Attestor;
 use secretvmm::cli::{Cli, Request};
 use secretvmm::control::Outcome;
 use secretvmm::controller::Controller;
@@ -13,6 +14,9 @@ use secretvmm::{event_loop, exit, limits, logger, signals};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     logger::init(cli.log_level(), cli.id());
+    if let Some(command) = cli.other_command() {
+        return ExitCode::from(command.run().map_or_else(|err| fail(err.as_ref(), exit::FAILURE), |()| 0));
+    }
     let code = match cli.into_request() {
         Ok(request) => serve(request),
         Err(err) => fail(&err, exit::USAGE),
@@ -51,6 +55,9 @@ fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn 
     }
     let mut controller = Controller::new(request.options.clone())?;
     controller.put_logger(request.logger.clone())?;
+    if let Some(key) = &request.attestation_key {
+        controller.attest_with(Attestor::open(key)?);
+    }
     if let Some(metadata) = &request.metadata {
         controller.put_mmds(metadata.clone())?;
     }

@@ -15,6 +15,7 @@ use kvm_ioctls::VmFd;
 use secretvmm_api::{KernelMemory, MemoryBackend, MemoryInfo, MemorySlot};
 use vm_memory::GuestMemoryBackend;
 
+use crate::attestation::Measured;
 use crate::control::{Command, Control};
 use crate::devices::virtio::VirtioDevices;
 use crate::devices::{Deaf, Platform, SerialConsole};
@@ -74,8 +75,9 @@ pub struct Vmm {
     control: Arc<Control>,
     platform: Platform,
     devices: VirtioDevices,
-    _vm: VmFd,
+    vm: VmFd,
     ram: GuestRam,
+    measured: Option<Measured>,
 }
 
 impl Vmm {
@@ -88,7 +90,14 @@ impl Vmm {
         vm: VmFd,
         ram: GuestRam,
     ) -> Self {
-        Self { state: State::Configured, threads: Vec::new(), vcpus, control, platform, devices, _vm: vm, ram }
+        let (state, threads, measured) = (State::Configured, Vec::new(), None);
+        Self { state, threads, vcpus, control, platform, devices, vm, ram, measured }
+    }
+
+    /// With what was measured while it was built.
+    pub(crate) fn with_measurements(mut self, measured: Option<Measured>) -> Self {
+        self.measured = measured;
+        self
     }
 
     /// Where the VM stands.
@@ -127,6 +136,16 @@ impl Vmm {
     /// Guest RAM.
     pub fn ram(&self) -> &GuestRam {
         &self.ram
+    }
+
+    /// What was measured before it ran; None if nobody wanted it.
+    pub fn measured(&self) -> Option<&Measured> {
+        self.measured.as_ref()
+    }
+
+    /// What KVM says that it can do with secret memory: a mask of `SECRETMEM_*`.
+    pub fn secretmem_features(&self) -> u32 {
+        kvm::secretmem_features_of_vm(&self.vm)
     }
 
     /// What guest RAM is made of, and what the kernel says of it at this moment.

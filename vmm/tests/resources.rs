@@ -28,6 +28,14 @@ fn man_page_is_of_this_command_line() {
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page).unwrap();
     check("man/secretvmm.1", &page);
+
+    let mut command = Cli::command();
+    command.build();
+    for command in command.get_subcommands() {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command.clone()).render(&mut page).unwrap();
+        check(&format!("man/secretvmm-{}.1", command.get_name()), &page);
+    }
 }
 
 #[test]

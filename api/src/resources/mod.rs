@@ -1,6 +1,7 @@
 //! The resources, one file each. Optional fields may be null or absent; answers have all fields.
 
 mod actions;
+mod attestation;
 mod balloon;
 mod boot_source;
 mod bounds;
@@ -25,6 +26,7 @@ mod vm_config_file;
 mod vsock;
 
 pub use actions::{ActionType, InstanceAction, VmState, VmUpdate};
+pub use attestation::Attestation;
 pub use balloon::{Balloon, BalloonHintingStart, BalloonStatisticsUpdate, BalloonUpdate};
 pub use boot_source::BootSource;
 pub use cpu_config::{
@@ -53,6 +55,7 @@ pub use vm_config_file::VmConfigFile;
 pub use vsock::Vsock;
 
 object::objects!(
+    Attestation,
     Balloon,
     BalloonHintingStart,
     BalloonStatisticsUpdate,

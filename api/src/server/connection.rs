@@ -190,11 +190,7 @@ impl<F: Fn(Call)> Service<F> {
     }
 
     async fn call(&self, head: &Parts, body: &[u8]) -> Outcome {
-        let parsed = match head.uri.query() {
-            Some(query) => Err(Fault::new(format!("There are no queries; leave ?{query} out"))),
-            None => parse(head.method.as_str(), head.uri.path(), body),
-        };
-        let request = match parsed {
+        let request = match parse(head.method.as_str(), head.uri.path(), head.uri.query(), body) {
             Ok(request) => request,
             Err(fault) => return Outcome::Answer { result: Err(fault), deprecated: false },
         };

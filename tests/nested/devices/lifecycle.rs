@@ -71,6 +71,7 @@ fn what_a_vm_tells_about_itself() -> Result<()> {
         ensure!(info["id"] == "tells-1" && info["app_name"].is_string() && info["vmm_version"].is_string(), "{info}");
         let memory = vm.get("/memory")?;
         ensure!(memory.to_string().contains("secret"), "GET /memory: {memory}");
+        vm.refuses("GET", "/attestation?nonce=0011223344556677", &Value::Null, &["--attestation-key"])?;
         let config = vm.get("/vm/config")?;
         ensure!(config["machine-config"]["mem_size_mib"] == 128, "GET /vm/config: {config}");
         ensure!(config["boot-source"]["kernel_image_path"].is_string(), "GET /vm/config: {config}");

@@ -71,6 +71,7 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::GetVmConfig => "GET /vm/config",
         Action::GetMachineConfig => "GET /machine-config",
         Action::GetMemory => "GET /memory",
+        Action::GetAttestation(_) => "GET /attestation",
         Action::GetMmds => "GET /mmds",
         Action::PutBootSource(_) => "PUT /boot-source",
         Action::PutCpuConfig(_) => "PUT /cpu-config",

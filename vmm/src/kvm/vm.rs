@@ -70,6 +70,11 @@ pub fn secretmem_features(kvm: &Kvm) -> u32 {
     u32::try_from(kvm.check_extension_raw(KVM_CAP_SECRETMEM)).unwrap_or(0)
 }
 
+/// The same, asked of a VM.
+pub fn secretmem_features_of_vm(vm: &VmFd) -> u32 {
+    u32::try_from(vm.check_extension_raw(KVM_CAP_SECRETMEM)).unwrap_or(0)
+}
+
 /// Creates a VM with `memory` in its memslots, an interrupt controller and a PIT.
 pub fn create(kvm: &Kvm, memory: &GuestMemory) -> Result<VmFd, Error> {
     let vm = kvm.create_vm().map_err(vm_error("create a VM"))?;

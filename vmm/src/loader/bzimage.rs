@@ -122,9 +122,14 @@ impl BzImage {
         (self.header.cmdline_size as usize).min(layout::CMDLINE_MAX - 1)
     }
 
+    /// Where [`Self::load`] puts what: guest-physical address and length.
+    pub(super) fn piece(&self) -> (u64, u64) {
+        (self.header.pref_address, self.payload_len())
+    }
+
     pub(super) fn load(&mut self, memory: &GuestMemory) -> Result<(), Error> {
-        let (offset, len) = (self.payload_offset(), self.payload_len());
-        self.source.copy_to(offset, len, memory, self.header.pref_address)
+        let (address, len) = self.piece();
+        self.source.copy_to(self.payload_offset(), len, memory, address)
     }
 }
 
@@ -141,4 +146,4 @@ fn read_header(head: &[u8]) -> Option<setup_header> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

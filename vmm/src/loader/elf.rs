@@ -55,6 +55,11 @@ impl ElfImage {
         start..end
     }
 
+    /// Where [`Self::load`] puts what: guest-physical addresses and lengths, in this order.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.segments.iter().map(|segment| (segment.p_paddr, segment.p_filesz))
+    }
+
     pub(super) fn load(&mut self, memory: &GuestMemory) -> Result<(), Error> {
         for segment in &self.segments {
             // The rest up to p_memsz is zero already: guest RAM is fresh.
@@ -109,26 +114,27 @@ fn find_entry(source: &mut Source, headers: &[Elf64_Phdr]) -> Result<u32, Error>
         let len = header.p_filesz.min(MAX_NOTES) as usize;
         let notes = source.read_at(header.p_offset, len)?;
         // PT_NOTE segments of 8-byte alignment exist; Linux's kernel notes use 4.
-        if let Some(entry) = entry_of(&notes) {
+        if let Some(entry) = find_note(&notes, b"Xen\0", NOTE_PHYS32_ENTRY).and_then(first_word) {
             return Ok(entry);
         }
     }
     Err(source.bad("it has no PVH entry; build it with CONFIG_PVH=y or use its bzImage"))
 }
 
-/// Walks `namesz, descsz, type, name, desc` records, each part padded to 4 bytes.
-fn entry_of(mut notes: &[u8]) -> Option<u32> {
+fn first_word(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?))
+}
+
+/// What the first note of this name (with its NUL) and kind has: walks `namesz, descsz, type, name, desc` records,
+/// each part padded to 4 bytes.
+pub(crate) fn find_note<'a>(mut notes: &'a [u8], name: &[u8], kind: u32) -> Option<&'a [u8]> {
     loop {
-        let word = |index: usize| -> Option<u32> {
-            let bytes = notes.get(index * 4..index * 4 + 4)?;
-            Some(u32::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let (name_len, desc_len, kind) = (word(0)? as usize, word(1)? as usize, word(2)?);
+        let word = |index: usize| first_word(notes.get(index * 4..)?);
+        let (name_len, desc_len, this) = (word(0)? as usize, word(1)? as usize, word(2)?);
         let desc_start = 12_usize.checked_add(name_len.checked_next_multiple_of(4)?)?;
-        let name = notes.get(12..12_usize.checked_add(name_len)?)?;
         let desc = notes.get(desc_start..desc_start.checked_add(desc_len)?)?;
-        if kind == NOTE_PHYS32_ENTRY && name == b"Xen\0" {
-            return Some(u32::from_le_bytes(desc.get(..4)?.try_into().ok()?));
+        if this == kind && notes.get(12..12_usize.checked_add(name_len)?)? == name {
+            return Some(desc);
         }
         notes = notes.get(desc_start.checked_add(desc_len.checked_next_multiple_of(4)?)?..)?;
     }
@@ -141,4 +147,4 @@ fn from_prefix<T: ByteValued + Default>(bytes: &[u8]) -> Option<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

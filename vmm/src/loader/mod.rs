@@ -8,6 +8,7 @@ mod bzimage;
 mod cmdline;
 mod elf;
 mod initrd;
+mod measure;
 mod plan;
 #[cfg(test)]
 mod testing;
@@ -17,12 +18,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{ByteValued, Bytes, GuestAddress};
 
 pub use bzimage::BzImage;
 pub use cmdline::check as check_cmdline;
 pub use elf::ElfImage;
+pub(crate) use elf::find_note;
 pub use initrd::Initrd;
+pub use measure::Loaded;
 pub use plan::Plan;
 
 use crate::memory::GuestMemory;
@@ -149,6 +152,30 @@ impl Kernel {
         match self {
             Self::BzImage(image) => image.cmdline_limit(),
             Self::Elf(_) => crate::memory::layout::CMDLINE_MAX - 1,
+        }
+    }
+
+    /// The address of its first instruction.
+    fn entry(&self) -> u64 {
+        match self {
+            Self::BzImage(image) => image.entry(),
+            Self::Elf(image) => image.entry(),
+        }
+    }
+
+    /// What [`Self::load`] copies: guest-physical addresses and lengths.
+    fn pieces(&self) -> Vec<(u64, u64)> {
+        match self {
+            Self::BzImage(image) => vec![image.piece()],
+            Self::Elf(image) => image.pieces().collect(),
+        }
+    }
+
+    /// The setup header as the file has it, from which the zero page is made.
+    fn setup_header(&self) -> Option<&[u8]> {
+        match self {
+            Self::BzImage(image) => Some(image.header().as_slice()),
+            Self::Elf(_) => None,
         }
     }
 

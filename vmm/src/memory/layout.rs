@@ -31,6 +31,8 @@ pub const BOOT_GDT: u64 = 0x500;
 pub const PVH_INFO: u64 = 0x6000;
 /// The zero page (`struct boot_params`) of the 64-bit boot protocol.
 pub const ZERO_PAGE: u64 = 0x7000;
+/// Where in the zero page the kernel's setup header is, in bytes from its start.
+pub const SETUP_HEADER: u64 = 0x1f1;
 /// Boot page tables: PML4, PDPT, then four page directories that map the first 4 GiB.
 pub const BOOT_PML4: u64 = 0x9000;
 /// The PDPT of the boot page tables.

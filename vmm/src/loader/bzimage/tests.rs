@@ -12,7 +12,7 @@ use crate::memory::{GuestRam, RamKind};
 const PAYLOAD: usize = 0x1000;
 
 /// A well-formed image: one setup sector after the boot sector, then the payload.
-fn image() -> Vec<u8> {
+pub(in crate::loader) fn image() -> Vec<u8> {
     let mut bytes = vec![0; 1024 + PAYLOAD];
     let mut put = |offset: usize, value: &[u8]| bytes[offset..offset + value.len()].copy_from_slice(value);
     put(0x1f1, &[1]); // setup_sects

@@ -8,7 +8,7 @@ const NOTE_AT: usize = 0x100;
 const TEXT_AT: usize = 0x200;
 
 /// One PT_LOAD of 0x100 bytes at 16 MiB and one PT_NOTE with the PVH entry 0x1000010.
-fn image() -> Vec<u8> {
+pub(in crate::loader) fn image() -> Vec<u8> {
     let mut bytes = vec![0; 0x300];
     let header = |p_type, p_offset, p_paddr, p_filesz, p_memsz| Elf64_Phdr {
         p_type,
