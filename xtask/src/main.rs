@@ -14,6 +14,7 @@ mod nested;
 mod prepare;
 mod prove;
 mod python;
+mod reference;
 mod setup;
 mod suites;
 mod support;
@@ -47,6 +48,7 @@ enum Command {
     Guest(guest::Args),
     Image(image::Args),
     Host(host::Args),
+    Reference(reference::Args),
     Demo(demo::Args),
     Test(test::Args),
     Prove(prove::Args),
@@ -83,6 +85,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Guest(args) => guest::run(&paths, &args).map(|()| 0),
         Command::Image(args) => image::run(&paths, &args).map(|()| 0),
         Command::Host(args) => host::run(&paths, &args),
+        Command::Reference(args) => reference::run(&paths, &args).map(|()| 0),
         Command::Demo(args) => demo::run(&paths, &args),
         Command::Test(args) => test::run(&paths, &args),
         Command::Prove(args) => prove::run(&paths, &args),

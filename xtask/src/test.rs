@@ -25,7 +25,7 @@ use crate::support::cache;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::duration;
-use crate::{image, matrix, nested, prepare, setup};
+use crate::{image, matrix, nested, prepare, reference, setup};
 
 /// The suite of requests that a program makes up, and its folder below target/.
 const REQUESTS: &str = "requests";
@@ -186,6 +186,7 @@ fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Resul
         Some(early) => early.finish()?,
         None => prepare::ensure(paths, &args.source, &builds_of(suites.iter().copied()))?,
     }
+    reference::write(paths)?;
     if suites.iter().any(|suite| suite.needs_debian()) {
         image::ensure(paths)?;
         python::ensure(paths, Packages::Firecracker)?;
