@@ -4,7 +4,10 @@ use anyhow::{Result, ensure};
 use nix::errno::Errno;
 use secretvmm_tests::toy::{self, Backing, Outcome};
 
-use crate::support::{assert_preflight_refuses, on_clean_host, own_guest, power_off};
+use serde_json::{Value, json};
+
+use crate::devices::vm::Vm;
+use crate::support::{Scratch, assert_preflight_refuses, on_clean_host, own_guest, power_off};
 
 #[test]
 fn toy_guest_on_secret_memory_fails_with_efault() -> Result<()> {
@@ -28,5 +31,18 @@ fn secretvmm_on_shared_memory_warns_and_boots() -> Result<()> {
         guest.wait_for_shell()?;
         ensure!(guest.messages.text().contains("secretvmm: warning:"), "No warning: {}", guest.messages.text());
         power_off(&mut guest)
+    })
+}
+
+#[test]
+fn secretvmm_without_the_series_makes_no_token() -> Result<()> {
+    on_clean_host(|| {
+        let scratch = Scratch::new("key")?;
+        let key = scratch.path("key.pem").display().to_string();
+        let vm = Vm::with_arguments("no-token", &["--attestation-key", &key])?;
+        vm.boots_demo("")?;
+        vm.put("/machine-config", &json!({ "vcpu_count": 1, "mem_size_mib": 128, "memory_backend": "shared" }))?;
+        vm.action("InstanceStart")?;
+        vm.refuses("GET", "/attestation?nonce=0011223344556677", &Value::Null, &["ordinary memory"])
     })
 }

@@ -11,6 +11,9 @@ pub const GUEST_VMLINUX: &str = "guest/vmlinux";
 /// Debian's unmodified cloud kernel.
 pub const STOCK_CLOUD_VMLINUZ: &str = "stock-cloud/vmlinuz";
 
+/// Reference values of `secretvmm-verify`: build ids and digests of all of these.
+pub const REFERENCE_VALUES: &str = "reference-values.json";
+
 /// Debian with systemd, as an ext4 image.
 pub const DEBIAN_ROOTFS: &str = "debian/rootfs.ext4";
 /// With it, the cloud kernel finds that image on a disk.

@@ -7,4 +7,4 @@ mod command_line;
 mod debian;
 mod lifecycle;
 mod networks;
-mod vm;
+pub(crate) mod vm;

@@ -1,5 +1,6 @@
 //! The patched kernel with the lab configuration.
 
+mod attest;
 mod boot;
 mod ending;
 mod figures;

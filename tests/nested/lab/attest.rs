@@ -1,0 +1,165 @@
+//! Tokens: what a verifier far away makes of a hidden guest, and of what is none.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use secretvmm_api::evidence::Digest;
+use secretvmm_tests::artifacts::{GUEST_BZIMAGE, REFERENCE_VALUES, artifact};
+use serde_json::{Value, json};
+
+use crate::devices::vm::Vm;
+use crate::support::{Scratch, on_clean_host, program};
+
+const NONCE: &str = "00112233445566778899aabbccddeeff";
+const OTHER_NONCE: &str = "ff112233445566778899aabbccddeeff";
+
+#[test]
+fn token_of_a_hidden_guest_meets_the_right_policy_and_no_other() -> Result<()> {
+    on_clean_host(|| {
+        let scratch = Scratch::new("attest-files")?;
+        let mut vm = attesting(&scratch, "attest", "secret")?;
+        refuses_token(&vm, NONCE, "started")?;
+        vm.start_to_shell()?;
+        refuses_token(&vm, "0011", "nonce")?;
+
+        let verifier = Verifier::new(&scratch, &vm)?;
+        let aliases = vm.get("/memory")?["kernel"]["aliases"].as_u64().context("No count")?;
+        let good = policy(&vm, aliases)?;
+        let said = verifier.accepts(&good)?;
+        ensure!(said["ear.status"] == "affirming", "{said}");
+        verifier.refuses(&good, OTHER_NONCE, "token: nonce")?;
+        let with = |pointer: &str, value: Value| -> Result<Value> {
+            let mut policy = good.clone();
+            *policy.pointer_mut(pointer).with_context(|| format!("No {pointer}"))? = value;
+            Ok(policy)
+        };
+        let said = verifier.accepts(&with("/vm/kernel", "reference".into())?)?;
+        let kernel = said["submods"]["vm"]["claims"][0]["reason"].as_str().unwrap_or_default();
+        ensure!(kernel.contains(GUEST_BZIMAGE), "Another kernel: {said:#}");
+        // The lab is no host for secrets: anybody can read its /dev/mem.
+        verifier.refuses(&with("/host/strict_devmem", true.into())?, NONCE, "host: strict-devmem")?;
+        verifier.refuses(&with("/host/kexec", json!(["absent"]))?, NONCE, "host: kexec")?;
+        verifier.refuses(&with("/vm/kernel", json!([Digest::of(b"")]))?, NONCE, "vm: kernel")?;
+        ensure!(aliases > 0, "INVALID: the guest has no kvm-clock page");
+        verifier.refuses(&with("/mem/max_aliases", 0.into())?, NONCE, "mem: aliases")?;
+        let mut token = fs::read(&verifier.token)?;
+        token[300] ^= 1;
+        fs::write(&verifier.token, token)?;
+        verifier.refuses(&good, NONCE, "token: signature")?;
+        vm.power_off()
+    })
+}
+
+#[test]
+fn token_of_an_ordinary_guest_is_not_made() -> Result<()> {
+    on_clean_host(|| {
+        let scratch = Scratch::new("attest-files")?;
+        let vm = attesting(&scratch, "attest-shared", "shared")?;
+        vm.action("InstanceStart")?;
+        refuses_token(&vm, NONCE, "ordinary memory")?;
+        let mut attest = Command::new(program("secretvmm")?);
+        attest.args(["attest", "--nonce", NONCE, "--api-sock"]).arg(vm.scratch.path("api.sock"));
+        let output = attest.arg("--output").arg(scratch.path("token")).output()?;
+        ensure!(output.status.code() == Some(1) && !scratch.path("token").exists(), "{output:?}");
+        Ok(())
+    })
+}
+
+/// A VMM with a key that is about to be made, and the demo guest, which is not started.
+fn attesting(scratch: &Scratch, name: &str, memory: &str) -> Result<Vm> {
+    let key = scratch.path("key.pem").display().to_string();
+    let vm = Vm::with_arguments(name, &["--attestation-key", &key])?;
+    vm.boots_demo("")?;
+    vm.put("/machine-config", &json!({ "vcpu_count": 1, "mem_size_mib": 128, "memory_backend": memory }))?;
+    Ok(vm)
+}
+
+fn refuses_token(vm: &Vm, nonce: &str, says: &str) -> Result<()> {
+    vm.refuses("GET", &format!("/attestation?nonce={nonce}"), &Value::Null, &[says])
+}
+
+/// What is true of this host and this guest, told by others than the VMM wherever there are others.
+fn policy(vm: &Vm, aliases: u64) -> Result<Value> {
+    let mut config = vm.get("/vm/config")?;
+    let cmdline = config["boot-source"]["boot_args"].as_str().context("No command line")?.to_owned();
+    for of_the_process in ["logger", "metrics"] {
+        config.as_object_mut().context("No configuration")?.remove(of_the_process);
+    }
+    let host_cmdline = fs::read_to_string("/proc/cmdline")?;
+    Ok(json!({
+        "max_age_s": 600,
+        "reference_values": artifact(REFERENCE_VALUES)?,
+        "host": {
+            "build_id": "reference", "cmdline": [Digest::of(host_cmdline.trim_end().as_bytes())], "secretmem": 0x6b,
+            "strict_devmem": false, "lockdown": "none", "kexec": ["possible"], "swap": false, "ksm": false, "yama": 0,
+        },
+        "vm": {
+            "kernel": [kernel_digest(&fs::read(artifact(GUEST_BZIMAGE)?)?)?], "initrd": "none",
+            "cmdline": [Digest::of(cmdline.as_bytes())], "config": [Digest::of(config.to_string().as_bytes())],
+            "vmm": "reference",
+        },
+        "mem": { "max_aliases": aliases, "all_resident": true },
+    }))
+}
+
+/// The digest of a bzImage as docs/attestation.md has it, by another program than the VMM.
+fn kernel_digest(image: &[u8]) -> Result<Digest> {
+    let field = |at: usize| -> Result<u64> { Ok(u64::from_le_bytes(image[at..at + 8].try_into()?)) };
+    let (payload, address) = ((usize::from(image[0x1f1]) + 1) * 512, field(0x258)?);
+    let mut all = Vec::new();
+    for (address, bytes) in [(0x71f1, &image[0x1f1..0x26c]), (address, &image[payload..])] {
+        all.extend(u64::to_le_bytes(address));
+        all.extend((bytes.len() as u64).to_le_bytes());
+        all.extend(bytes);
+    }
+    all.extend((address + 0x200).to_le_bytes());
+    Ok(Digest::of(&all))
+}
+
+/// What a verifier has: a token, a public key, and a program.
+struct Verifier {
+    token: PathBuf,
+    key: PathBuf,
+    policy: PathBuf,
+}
+
+impl Verifier {
+    /// Asks for a token with [`NONCE`].
+    fn new(scratch: &Scratch, vm: &Vm) -> Result<Self> {
+        let secretvmm = program("secretvmm")?;
+        let token = scratch.path("token");
+        let mut attest = Command::new(&secretvmm);
+        attest.args(["attest", "--nonce", NONCE, "--api-sock"]).arg(vm.scratch.path("api.sock"));
+        let output = attest.arg("--output").arg(&token).output()?;
+        ensure!(output.status.success(), "{output:?}");
+        let key = Command::new(&secretvmm).arg("public-key").arg(scratch.path("key.pem")).output()?;
+        ensure!(key.status.success(), "{key:?}");
+        let key = scratch.file("public.pem", &key.stdout)?;
+        Ok(Self { token, key, policy: scratch.path("policy.json") })
+    }
+
+    fn run(&self, policy: &Value, nonce: &str) -> Result<Output> {
+        fs::write(&self.policy, policy.to_string())?;
+        let mut command = Command::new(program("secretvmm-verify")?);
+        command.arg("--policy").arg(&self.policy).args(["--nonce", nonce]).arg("--key").arg(&self.key).arg(&self.token);
+        command.output().context("Cannot run secretvmm-verify")
+    }
+
+    fn accepts(&self, policy: &Value) -> Result<Value> {
+        let output = self.run(policy, NONCE)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(0) && said.is_empty(), "Refused: {said}");
+        serde_json::from_slice(&output.stdout).context("Not JSON")
+    }
+
+    /// Refuses for one reason alone.
+    fn refuses(&self, policy: &Value, nonce: &str, reason: &str) -> Result<()> {
+        let output = self.run(policy, nonce)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let expected = said.lines().count() == 1 && said.contains(&format!("refused: {reason}"));
+        ensure!(output.status.code() == Some(1) && expected, "Not refused for {reason}: {output:?}");
+        Ok(())
+    }
+}
