@@ -2,6 +2,7 @@
 
 use httparse::{Request, Status};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::Mmds;
 use super::token::TTL;
@@ -22,7 +23,7 @@ pub(super) struct Answer {
     /// The request's length; what follows is the next.
     pub(super) consumed: usize,
     /// Head and body.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
     /// Nothing more is read from this connection.
     pub(super) close: bool,
 }
@@ -120,7 +121,7 @@ fn put(request: &Request, path: &str, mmds: &Mmds) -> Response {
         let text = format!("{name} is a number from {} to {}.", TTL.start(), TTL.end());
         return Response::text("400 Bad Request", &text);
     };
-    match mmds.issue_token(ttl) {
+    match mmds.issue_token(ttl).map(Zeroizing::new) {
         Some(token) => Response { header: Some((name, ttl.to_string())), ..Response::text("200 OK", &token) },
         None => Response::not_found(path),
     }
@@ -177,12 +178,12 @@ struct Response {
     status: &'static str,
     kind: &'static str,
     header: Option<(&'static str, String)>,
-    body: String,
+    body: Zeroizing<String>,
 }
 
 impl Response {
     fn text(status: &'static str, body: &str) -> Self {
-        Self { status, kind: "text/plain", header: None, body: body.to_owned() }
+        Self { status, kind: "text/plain", header: None, body: body.to_owned().into() }
     }
 
     fn not_found(path: &str) -> Self {
@@ -190,17 +191,21 @@ impl Response {
     }
 
     /// As sent to a client of HTTP 1.`minor`.
-    fn bytes(&self, minor: u8, without_body: bool, close: bool) -> Vec<u8> {
+    fn bytes(&self, minor: u8, without_body: bool, close: bool) -> Zeroizing<Vec<u8>> {
         let Self { status, kind, header, body } = self;
         let header = header.as_ref().map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
         let connection = if close { "close" } else { "keep-alive" };
-        format!(
+        let head = format!(
             "HTTP/1.{minor} {status}\r\nServer: secretvmm\r\nConnection: {connection}\r\nContent-Type: {kind}\r\n\
-             Content-Length: {}\r\n{header}\r\n{}",
-            body.len(),
-            if without_body { "" } else { body }
-        )
-        .into_bytes()
+             Content-Length: {}\r\n{header}\r\n",
+            body.len()
+        );
+        let body = if without_body { "" } else { body.as_str() };
+        // Room for all of it at once: what grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + body.len()));
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(body.as_bytes());
+        bytes
     }
 }
 

@@ -1,7 +1,8 @@
 //! The service's own end of the network: Ethernet, ARP, IPv4 and TCP by smoltcp, HTTP above them.
 //!
 //! One stack serves one network device. All that it holds is bounded: [`CONNECTIONS_MAX`]
-//! connections of a few KiB and one answer each, [`FRAMES_MAX`] frames for the guest.
+//! connections of a few KiB and one answer each, [`FRAMES_MAX`] frames for the guest. Frames, requests and
+//! answers are wiped when they are done with; smoltcp's own buffers of a connection are not.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -15,6 +16,8 @@ use smoltcp::time;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv4Packet,
 };
+
+use zeroize::Zeroizing;
 
 use super::http::{self, REQUEST_MAX};
 use super::{Metrics, Mmds};
@@ -61,8 +64,9 @@ struct Network {
 /// One client's.
 struct Connection {
     socket: SocketHandle,
-    request: Vec<u8>,
-    answer: Vec<u8>,
+    /// Of [`REQUEST_MAX`] bytes from the start, so that it is nowhere else.
+    request: Zeroizing<Vec<u8>>,
+    answer: Zeroizing<Vec<u8>>,
     /// How much of the answer is sent.
     sent: usize,
     close: bool,
@@ -94,7 +98,7 @@ impl Stack {
     pub(crate) fn take(&mut self, len: usize, read: impl FnOnce(&mut [u8])) {
         self.metrics.rx_accepted.inc();
         if len <= RECEIVED_MAX {
-            let mut frame = vec![0; len];
+            let mut frame = Zeroizing::new(vec![0; len]);
             read(&mut frame);
             if self.admit(&mut frame) {
                 self.wire.received.push_back(frame);
@@ -116,7 +120,7 @@ impl Stack {
         match Ipv4Packet::new_checked(ethernet.payload_mut()) {
             Ok(packet) if packet.next_header() == IpProtocol::Tcp => {
                 let heard = self.arp(source, packet.src_addr());
-                self.wire.received.push_back(heard);
+                self.wire.received.push_back(heard.into());
                 true
             }
             _ => false,
@@ -143,7 +147,7 @@ impl Stack {
 
     /// The next frame for the guest, which stays until [`Self::sent`].
     pub(crate) fn next(&self) -> Option<&[u8]> {
-        self.wire.to_send.front().map(Vec::as_slice)
+        self.wire.to_send.front().map(|frame| frame.as_slice())
     }
 
     /// The guest has got that frame.
@@ -229,7 +233,7 @@ impl Network {
         let taken = self.listener.take_if(|socket| sockets.get::<tcp::Socket>(*socket).state() != tcp::State::Listen);
         if let Some(socket) = taken {
             metrics.connections_created.inc();
-            let (request, answer) = (Vec::new(), Vec::new());
+            let (request, answer) = (Vec::with_capacity(REQUEST_MAX).into(), Zeroizing::default());
             let active = Instant::now();
             connections.push(Connection { socket, request, answer, sent: 0, close: false, answered: false, active });
         }
@@ -274,7 +278,7 @@ impl Connection {
             } else if self.close {
                 return socket.close();
             } else {
-                self.answer = Vec::new();
+                self.answer = Zeroizing::default();
                 self.sent = 0;
                 if !self.read(socket, mmds) {
                     break;
@@ -288,7 +292,7 @@ impl Connection {
 
     /// Reads on and makes the next answer; false if there is nothing to answer.
     fn read(&mut self, socket: &mut tcp::Socket, mmds: &Mmds) -> bool {
-        let mut part = [0; 512];
+        let mut part = Zeroizing::new([0; 512]);
         while self.request.len() < REQUEST_MAX {
             let room = part.len().min(REQUEST_MAX - self.request.len());
             match socket.recv_slice(&mut part[..room]) {
@@ -321,8 +325,8 @@ impl Connection {
 /// What smoltcp takes for a network card.
 #[derive(Default)]
 struct Wire {
-    received: VecDeque<Vec<u8>>,
-    to_send: VecDeque<Vec<u8>>,
+    received: VecDeque<Zeroizing<Vec<u8>>>,
+    to_send: VecDeque<Zeroizing<Vec<u8>>>,
 }
 
 impl phy::Device for Wire {
@@ -351,7 +355,7 @@ impl phy::Device for Wire {
     }
 }
 
-struct Received(Vec<u8>);
+struct Received(Zeroizing<Vec<u8>>);
 
 impl phy::RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
@@ -359,11 +363,11 @@ impl phy::RxToken for Received {
     }
 }
 
-struct ToSend<'a>(&'a mut VecDeque<Vec<u8>>);
+struct ToSend<'a>(&'a mut VecDeque<Zeroizing<Vec<u8>>>);
 
 impl phy::TxToken for ToSend<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        let mut frame = vec![0; len];
+        let mut frame = Zeroizing::new(vec![0; len]);
         let result = write(&mut frame);
         // A guest that sends and never receives loses answers, as on any network.
         if self.0.len() < 2 * FRAMES_MAX {

@@ -26,7 +26,7 @@ fn v1() -> Mmds {
 /// Status line, headers, body of the answer to a whole request.
 fn ask(mmds: &Mmds, request: &str) -> (String, String, String) {
     let answer = answer(request.as_bytes(), mmds).unwrap();
-    let text = String::from_utf8(answer.bytes).unwrap();
+    let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let (status, headers) = head.split_once("\r\n").unwrap();
     assert!(headers.contains(&format!("Content-Length: {}", body.len())), "{text}");
@@ -158,7 +158,7 @@ fn request_malformed_or_too_long_ends_the_connection() {
         (&many, "400"),
     ] {
         let answer = answer(request.as_bytes(), &v1()).unwrap();
-        let text = String::from_utf8(answer.bytes).unwrap();
+        let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
         assert!(answer.close && text.split(' ').nth(1) == Some(status), "{request:?}: {text}");
         assert!(text.contains("Connection: close"));
     }

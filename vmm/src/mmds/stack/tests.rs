@@ -76,7 +76,7 @@ impl Guest {
             let mut silent = sent.is_empty();
             while let Some(frame) = self.stack.next().map(<[u8]>::to_vec) {
                 assert_eq!(frame[6..12], MAC.0);
-                self.wire.received.push_back(frame);
+                self.wire.received.push_back(frame.into());
                 self.stack.sent();
                 self.from_service += 1;
                 silent = false;
@@ -172,7 +172,7 @@ fn guest_that_sends_to_its_gateway_is_heard() {
     frame.set_dst_addr(EthernetAddress([6, 0, 0, 0, 0, 2]));
     frame.set_ethertype(EthernetProtocol::Arp);
     reply.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
-    guest.wire.received.push_back(bytes);
+    guest.wire.received.push_back(bytes.into());
     guest.settle();
     guest.send(handle, "GET /a HTTP/1.1\r\n\r\n");
     assert!(guest.read(handle).ends_with("b"));

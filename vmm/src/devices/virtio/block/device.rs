@@ -8,21 +8,26 @@ use std::time::Duration;
 
 use secretvmm_api::{CacheType, Drive, DriveUpdate, IoEngine};
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR,
-    VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+    VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD,
+    VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
 use super::disk::Disk;
+use super::erase::{self, Erase, Refused};
 use super::request::{self, Invalid, Request};
 use super::transfer::Short;
 use super::{Error, Metrics};
 use crate::devices::virtio::{Chain, ConfigChange, DeviceError, Flow, RateLimiter, Rings, Turn, VirtioDevice};
 use crate::memory::GuestMemory;
+use crate::metrics::Counter;
 
 const QUEUE_SIZE: u16 = 256;
 /// Data buffers of a request: what a chain of the queue's size has besides header and status.
 const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
+/// What a disk that can be written to has beside writes.
+const ERASES: u64 = 1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES;
 
 /// A disk.
 #[derive(Debug)]
@@ -32,13 +37,34 @@ pub struct Block {
     cache: CacheType,
     /// Writes are made durable one by one, because the driver knows no flush (5.2.6.2).
     pub(super) write_through: bool,
-    /// capacity, size_max, seg_max.
-    config: [u8; 16],
+    config: Config,
     limiter: RateLimiter,
+    /// What the queue begins with.
+    begun: Option<Begun>,
     pub(super) turn: Duration,
     metrics: Arc<Metrics>,
     /// A failure of this file was reported; the guest cannot fill the log with them.
     complained: bool,
+}
+
+/// `struct virtio_blk_config` (5.2.4).
+type Config = [u8; 60];
+
+/// A read or write that its turn was too short for, as the driver described it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Begun {
+    kind: u32,
+    sector: u64,
+    bytes: u64,
+    done: u64,
+}
+
+/// How far a request has got.
+enum Progress {
+    /// It is done; so many bytes were written to the guest's memory.
+    Done(u64),
+    /// Its turn was over after so many bytes.
+    Later(u64),
 }
 
 /// Why a request was not done.
@@ -53,7 +79,25 @@ enum Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Host(Short { done: 0, error })
+        match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP) => Self::Unsupported,
+            _ => Self::Host(Short { done: 0, error }),
+        }
+    }
+}
+
+impl From<Short> for Failure {
+    fn from(short: Short) -> Self {
+        Self::Host(short)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid => Self::Invalid,
+            Refused::Unsupported => Self::Unsupported,
+        }
     }
 }
 
@@ -81,6 +125,7 @@ impl Block {
             cache: drive.cache_type,
             write_through: false,
             limiter,
+            begun: None,
             turn: Turn::LENGTH,
             metrics: Arc::default(),
             complained: false,
@@ -127,7 +172,7 @@ impl Block {
                 self.limiter.wake();
                 return Ok(Flow::Stop);
             }
-            Ok(self.request(chain, memory))
+            Ok(self.request(chain, memory, &mut turn))
         });
         if result.is_err() {
             self.metrics.event_fails.inc();
@@ -135,8 +180,9 @@ impl Block {
         result
     }
 
-    /// Does one request, unless the limits say not now.
-    fn request(&mut self, chain: Chain, memory: &GuestMemory) -> Flow {
+    /// Does one request, unless the limits say not now, and for no longer than its turn.
+    fn request(&mut self, chain: Chain, memory: &GuestMemory, turn: &mut Turn) -> Flow {
+        let begun = self.begun.take();
         let request = match Request::parse(chain, memory, QUEUE_SIZE) {
             Ok(request) => request,
             Err(invalid) => return Flow::Done(self.refuse(invalid)),
@@ -146,11 +192,23 @@ impl Block {
             VIRTIO_BLK_T_OUT => request::len(&request.readable),
             _ => 0,
         };
-        if !self.limiter.consume(bytes) {
+        let new = Begun { kind: request.kind, sector: request.sector, bytes, done: 0 };
+        // A driver that has changed its request meanwhile makes a new one.
+        let begun = begun.filter(|begun| Begun { done: 0, ..*begun } == new);
+        if begun.is_none() && !self.limiter.consume(bytes) {
             self.metrics.rate_limiter_throttled_events.inc();
             return Flow::Stop;
         }
-        Flow::Done(self.answer(&request, bytes))
+        let begun = begun.unwrap_or(new);
+        match self.execute(&request, begun, turn) {
+            Ok(Progress::Later(done)) => {
+                self.begun = Some(Begun { done, ..begun });
+                self.limiter.wake();
+                Flow::Stop
+            }
+            Ok(Progress::Done(written)) => Flow::Done(self.answer(&request, Ok(written))),
+            Err(failure) => Flow::Done(self.answer(&request, Err(failure))),
+        }
     }
 
     fn refuse(&self, invalid: Invalid) -> u32 {
@@ -162,9 +220,9 @@ impl Block {
         0
     }
 
-    /// Does a request and tells the driver; how many bytes were written from its first writable one on.
-    fn answer(&mut self, request: &Request, bytes: u64) -> u32 {
-        let (status, written) = match self.execute(request, bytes) {
+    /// Tells the driver what became of a request; how many bytes were written from its first writable one on.
+    fn answer(&mut self, request: &Request, result: Result<u64, Failure>) -> u32 {
+        let (status, written) = match result {
             Ok(written) => (VIRTIO_BLK_S_OK, written),
             Err(Failure::Host(short)) => {
                 self.complain(&short.error);
@@ -183,44 +241,63 @@ impl Block {
         u32::try_from(written + u64::from(status_counts)).unwrap_or(u32::MAX)
     }
 
-    /// Does a request whose data are so many bytes; how many were written to the guest's memory.
-    fn execute(&self, request: &Request, bytes: u64) -> Result<u64, Failure> {
+    /// Does a request that has come so far, or the next part of it.
+    fn execute(&self, request: &Request, begun: Begun, turn: &mut Turn) -> Result<Progress, Failure> {
         match request.kind {
-            VIRTIO_BLK_T_IN => self.read(request, bytes),
-            VIRTIO_BLK_T_OUT => self.write(request, bytes).map(|()| 0),
+            VIRTIO_BLK_T_IN => self.read(request, begun, turn),
+            VIRTIO_BLK_T_OUT => self.write(request, begun, turn),
             VIRTIO_BLK_T_FLUSH if self.cache == CacheType::Writeback => {
                 self.disk.flush()?;
                 self.metrics.flush_count.inc();
-                Ok(0)
+                Ok(Progress::Done(0))
             }
             VIRTIO_BLK_T_GET_ID => {
                 let id = serial(&self.id);
-                request::fill(&request.writable, &id).then_some(id.len() as u64).ok_or(Failure::Invalid)
+                let filled = request::fill(&request.writable, &id);
+                filled.then_some(Progress::Done(id.len() as u64)).ok_or(Failure::Invalid)
+            }
+            VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES => {
+                Erase::parse(request, &self.disk)?.run(&self.disk)?;
+                self.make_durable()?;
+                Ok(Progress::Done(0))
             }
             _ => Err(Failure::Unsupported),
         }
     }
 
-    fn read(&self, request: &Request, bytes: u64) -> Result<u64, Failure> {
-        let offset = self.disk.offset(request.sector, bytes).filter(|_| request.readable.is_empty());
-        let result = self.disk.read(offset.ok_or(Failure::Invalid)?, &request.writable);
-        self.metrics.read_bytes.add(done(&result));
-        let read = result.map_err(Failure::Host)?;
-        self.metrics.read_count.inc();
-        Ok(read)
+    fn read(&self, request: &Request, begun: Begun, turn: &mut Turn) -> Result<Progress, Failure> {
+        let offset = self.disk.offset(request.sector, begun.bytes).filter(|_| request.readable.is_empty());
+        let offset = offset.ok_or(Failure::Invalid)?;
+        let piece = |done| self.disk.read(offset, &request.writable, done);
+        let progress = in_pieces(begun, turn, &self.metrics.read_bytes, piece)?;
+        if let Progress::Done(_) = progress {
+            self.metrics.read_count.inc();
+        }
+        Ok(progress)
     }
 
-    fn write(&self, request: &Request, bytes: u64) -> Result<(), Failure> {
+    fn write(&self, request: &Request, begun: Begun, turn: &mut Turn) -> Result<Progress, Failure> {
         let allowed = !self.disk.read_only && request.writable.is_empty();
-        let offset = self.disk.offset(request.sector, bytes).filter(|_| allowed);
-        let result = self.disk.write(offset.ok_or(Failure::Invalid)?, &request.readable);
-        self.metrics.write_bytes.add(done(&result));
-        result.map_err(Failure::Host)?;
-        if self.write_through {
-            self.disk.flush()?;
+        let offset = self.disk.offset(request.sector, begun.bytes).filter(|_| allowed);
+        let offset = offset.ok_or(Failure::Invalid)?;
+        let piece = |done| self.disk.write(offset, &request.readable, done);
+        match in_pieces(begun, turn, &self.metrics.write_bytes, piece)? {
+            Progress::Done(_) => {
+                self.make_durable()?;
+                self.metrics.write_count.inc();
+                Ok(Progress::Done(0))
+            }
+            later => Ok(later),
         }
-        self.metrics.write_count.inc();
-        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    fn make_durable(&self) -> io::Result<()> {
+        if self.write_through { self.disk.flush() } else { Ok(()) }
     }
 
     fn complain(&mut self, err: &io::Error) {
@@ -237,9 +314,9 @@ impl VirtioDevice for Block {
     const QUEUES: &'static [u16] = &[QUEUE_SIZE];
 
     fn features(&self) -> u64 {
-        let read_only = u64::from(self.disk.read_only) << VIRTIO_BLK_F_RO;
+        let access = if self.disk.read_only { 1 << VIRTIO_BLK_F_RO } else { ERASES };
         let flush = u64::from(self.cache == CacheType::Writeback) << VIRTIO_BLK_F_FLUSH;
-        1 << VIRTIO_BLK_F_SEG_MAX | read_only | flush
+        1 << VIRTIO_BLK_F_SEG_MAX | access | flush
     }
 
     fn config(&self) -> &[u8] {
@@ -267,13 +344,45 @@ impl VirtioDevice for Block {
 
     fn reset(&mut self) {
         self.write_through = false;
+        self.begun = None;
     }
 }
 
-fn config(disk: &Disk) -> [u8; 16] {
-    let mut config = [0; 16];
+/// Moves pieces of a request until all of it or its turn is over.
+fn in_pieces(
+    begun: Begun,
+    turn: &mut Turn,
+    moved: &Counter,
+    piece: impl Fn(u64) -> Result<u64, Short>,
+) -> Result<Progress, Short> {
+    let mut done = begun.done;
+    while done < begun.bytes {
+        let before = done;
+        done = piece(before)?;
+        moved.add(done - before);
+        if done < begun.bytes && turn.is_over() {
+            return Ok(Progress::Later(done));
+        }
+    }
+    Ok(Progress::Done(done))
+}
+
+fn config(disk: &Disk) -> Config {
+    let mut config = [0; size_of::<Config>()];
     config[..8].copy_from_slice(&disk.sectors.to_le_bytes());
-    config[12..].copy_from_slice(&SEG_MAX.to_le_bytes());
+    for (offset, value) in [
+        (12, SEG_MAX),
+        // max_discard_sectors, max_discard_seg, discard_sector_alignment; the same for zeroes, without alignment.
+        (36, erase::SECTORS_MAX),
+        (40, erase::RANGES_MAX),
+        (44, erase::ALIGNMENT),
+        (48, erase::SECTORS_MAX),
+        (52, erase::RANGES_MAX),
+        // write_zeroes_may_unmap, one byte: a range that is to be zero may become a hole.
+        (56, 1),
+    ] {
+        config[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+    }
     config
 }
 
@@ -285,10 +394,4 @@ fn serial(id: &str) -> [u8; VIRTIO_BLK_ID_BYTES as usize] {
         *to = from;
     }
     serial
-}
-
-fn done(result: &Result<u64, Short>) -> u64 {
-    match result {
-        Ok(done) | Err(Short { done, .. }) => *done,
-    }
 }

@@ -62,12 +62,15 @@ impl Disk {
         (bytes.is_multiple_of(SECTOR) && end <= self.sectors).then_some(sector << SECTOR_SHIFT)
     }
 
-    pub(super) fn read(&self, offset: u64, buffers: &[VolatileSlice]) -> Result<u64, Short> {
-        transfer::read(&self.file, offset, buffers)
+    /// Reads the next piece of what `buffers` take from `offset` on, of which `done` bytes are there; how
+    /// many are then.
+    pub(super) fn read(&self, offset: u64, buffers: &[VolatileSlice], done: u64) -> Result<u64, Short> {
+        transfer::read(&self.file, offset, buffers, done)
     }
 
-    pub(super) fn write(&self, offset: u64, buffers: &[VolatileSlice]) -> Result<u64, Short> {
-        transfer::write(&self.file, offset, buffers)
+    /// Writes as [`Self::read`] reads.
+    pub(super) fn write(&self, offset: u64, buffers: &[VolatileSlice], done: u64) -> Result<u64, Short> {
+        transfer::write(&self.file, offset, buffers, done)
     }
 
     /// Returns when all that was written is on the host's disk.

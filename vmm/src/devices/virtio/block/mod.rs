@@ -8,11 +8,14 @@
 //! chain ── Request::parse, each descriptor and the header read once ──> limits ──> range ──> Disk
 //! ```
 //!
+//! A request that is larger than what one turn moves stays in the queue and goes on in the next.
+//!
 //! Nothing locks the file. The owner of two VMs that write to one file gets what he asked for, as
 //! with Firecracker.
 
 mod device;
 mod disk;
+mod erase;
 mod error;
 mod metrics;
 mod request;

@@ -90,6 +90,15 @@ pub(super) fn fill(buffers: &[VolatileSlice], mut bytes: &[u8]) -> bool {
     true
 }
 
+/// Copies the front of `buffers`, which has to be there, to `bytes`.
+pub(super) fn copy(buffers: &[VolatileSlice], bytes: &mut [u8]) {
+    let mut rest = bytes;
+    for buffer in buffers {
+        let copied = buffer.copy_to(rest);
+        rest = &mut rest[copied..];
+    }
+}
+
 /// False if a part of it is not in memory.
 fn append<'m, E>(
     buffers: &mut Vec<VolatileSlice<'m>>,

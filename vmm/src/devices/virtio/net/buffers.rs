@@ -40,18 +40,23 @@ pub(super) struct Need {
     pub(super) merge: bool,
 }
 
+/// What has become of an attempt to have buffers ready for a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gathered {
+    /// They are.
+    Enough,
+    /// The guest has to give more first.
+    TooLittle,
+    /// A chain that nothing can be written to was given back; others may be behind it.
+    Useless,
+}
+
 impl Buffers {
-    /// Takes from queue `index` what a frame needs; false if the guest has to give more first. Each
-    /// chain that nothing can be written to is given back, and `useless` called.
-    pub(super) fn gather(
-        &mut self,
-        rings: &mut Rings,
-        index: usize,
-        need: Need,
-        mut useless: impl FnMut(),
-    ) -> Result<bool, DeviceError> {
+    /// Takes from queue `index` what a frame needs, up to the first chain that is of no use: a guest can
+    /// give such chains without end.
+    pub(super) fn gather(&mut self, rings: &mut Rings, index: usize, need: Need) -> Result<Gathered, DeviceError> {
         while !self.suffices(need, rings.size(index)) {
-            let Some(chain) = rings.take(index)? else { return Ok(false) };
+            let Some(chain) = rings.take(index)? else { return Ok(Gathered::TooLittle) };
             let head = chain.head_index();
             let mut posted = Posted { head, len: 0, segments: 0 };
             for descriptor in chain.writable() {
@@ -66,14 +71,13 @@ impl Buffers {
                 posted.segments += 1;
             }
             if posted.len == 0 {
-                useless();
                 rings.put(index, &[(head, 0)])?;
-                continue;
+                return Ok(Gathered::Useless);
             }
             self.capacity += posted.len as usize;
             self.chains.push_back(posted);
         }
-        Ok(true)
+        Ok(Gathered::Enough)
     }
 
     /// Whether a frame can be read; whatever the guest's buffers are like, it never gives more than

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use secretvmm_api::{MacAddr, NetworkInterface, NetworkInterfaceUpdate};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
@@ -13,18 +14,16 @@ use virtio_bindings::virtio_net::{
 };
 
 use super::HEADER_SIZE;
-use super::buffers::{Buffers, Need};
+use super::buffers::{Buffers, Gathered, Need};
 use super::detour::Detour;
 use super::metrics::Metrics;
 use super::tap::{Error, Pieces, Tap};
-use crate::devices::virtio::{Chain, DeviceError, Flow, RateLimiter, Rings, VirtioDevice};
+use crate::devices::virtio::{Chain, DeviceError, Flow, RateLimiter, Rings, Turn, VirtioDevice};
 use crate::mmds::Mmds;
 
 /// The queues (5.1.2).
 const RX: usize = 0;
 const TX: usize = 1;
-/// Frames that one call moves each way before the transport's lock is free again.
-const BUDGET: usize = 256;
 /// Ethernet: two addresses and a type.
 const ETHERNET_HEADER: usize = 14;
 /// The longest frame with header, which segmentation offload makes (5.1.6.3.1).
@@ -57,6 +56,8 @@ pub struct Net {
     need: Need,
     /// A frame of this length lies in the guest's buffers, and the driver may not have it yet.
     held_back: Option<usize>,
+    /// In each direction.
+    turn: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -110,6 +111,7 @@ impl Net {
             buffers: Buffers::default(),
             need: Need { frame: FRAME_MAX, merge: false },
             held_back: None,
+            turn: Turn::LENGTH,
             metrics: Arc::default(),
         })
     }
@@ -144,10 +146,11 @@ impl Net {
         }
     }
 
-    /// Moves frames from the TAP to the guest, as long as there are any and buffers for them.
+    /// Moves frames from the TAP to the guest for one turn, as long as there are any and buffers for them.
     fn receive(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
         let mut pieces = Pieces::new(rings.memory);
-        for _ in 0..BUDGET {
+        let mut turn = Turn::new(self.turn);
+        while !turn.is_over() {
             if self.rx_limiter.is_blocked() {
                 return Ok(());
             }
@@ -178,10 +181,17 @@ impl Net {
             return Ok(Next::Frame(len));
         }
         let metrics = &self.metrics;
-        if !self.buffers.gather(rings, RX, self.need, || metrics.rx_fails.inc())? {
-            // The driver notifies when it has put more into the queue.
-            metrics.no_rx_avail_buffer.inc();
-            return Ok(Next::Nothing);
+        match self.buffers.gather(rings, RX, self.need)? {
+            Gathered::Enough => {}
+            Gathered::TooLittle => {
+                // The driver notifies when it has put more into the queue.
+                metrics.no_rx_avail_buffer.inc();
+                return Ok(Next::Nothing);
+            }
+            Gathered::Useless => {
+                metrics.rx_fails.inc();
+                return Ok(Next::Lost);
+            }
         }
         self.buffers.pieces(self.need, pieces);
         if let Some(detour) = self.detour.as_mut().filter(|detour| detour.has_frame()) {
@@ -206,19 +216,18 @@ impl Net {
         }
     }
 
-    /// Moves frames from the guest to the TAP.
+    /// Moves frames from the guest to the TAP for one turn.
     fn transmit(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
         if self.tx_limiter.is_blocked() {
             return Ok(());
         }
-        let mut budget = BUDGET;
+        let mut turn = Turn::new(self.turn);
         let mut pieces = Pieces::new(rings.memory);
         rings.serve(TX, |chain| {
-            if budget == 0 {
+            if turn.is_over() {
                 self.tx_limiter.wake();
                 return Ok(Flow::Stop);
             }
-            budget -= 1;
             Ok(self.send(chain, &mut pieces))
         })
     }

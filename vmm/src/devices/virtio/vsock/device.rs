@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
@@ -9,21 +10,31 @@ use super::config::{self, Error};
 use super::metrics::Metrics;
 use super::muxer::Muxer;
 use super::packet::{Packet, Space};
-use crate::devices::virtio::{DeviceError, Flow, Rings, VirtioDevice};
+use crate::devices::virtio::{DeviceError, Flow, Rings, Turn, VirtioDevice};
 
 const RX: usize = 0;
 const TX: usize = 1;
 /// VIRTIO_VSOCK_F_STREAM: stream sockets, and no others.
 const F_STREAM: u64 = 1 << 0;
-/// The most packets of each direction in one call, so that a guest or a process that sends without
-/// end does not keep the main thread from its other work.
-const TURN: usize = 512;
 
 /// Sockets between the guest and the host's processes.
 pub struct Vsock {
     /// The guest's context id.
     config: [u8; 8],
     muxer: Muxer,
+    /// In each direction.
+    pub(super) turn: Duration,
+}
+
+/// Why no more of the guest's packets were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// There are no more.
+    None,
+    /// Their answers would have no place.
+    NoRoom,
+    /// The turn is over.
+    Later,
 }
 
 impl Vsock {
@@ -34,7 +45,7 @@ impl Vsock {
     pub fn open(config: &secretvmm_api::Vsock) -> Result<Self, Error> {
         config::check_cid(config.guest_cid)?;
         let muxer = Muxer::new(config.guest_cid, &config.uds_path)?;
-        Ok(Self { config: u64::from(config.guest_cid).to_le_bytes(), muxer })
+        Ok(Self { config: u64::from(config.guest_cid).to_le_bytes(), muxer, turn: Turn::LENGTH })
     }
 
     /// What the device counts, which anybody may read at any time.
@@ -42,54 +53,53 @@ impl Vsock {
         self.muxer.metrics().clone()
     }
 
-    /// Takes the guest's packets and gives it what there is for it.
+    /// Takes the guest's packets and gives it what there is for it, each for one turn.
     fn exchange(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
-        let mut turn = TURN;
+        let (mut taking, mut giving) = (Turn::new(self.turn), Turn::new(self.turn));
         loop {
-            let waiting = self.receive(rings, &mut turn)?;
-            self.send(rings)?;
+            let rest = self.receive(rings, &mut taking)?;
+            self.send(rings, &mut giving)?;
             // Packets may have waited for a place for their answers.
-            if !waiting || turn == 0 || !self.muxer.has_room() {
+            if rest != Rest::NoRoom || !self.muxer.has_room() {
                 return Ok(());
             }
         }
     }
 
-    /// Empties the tx queue; true if it could not.
-    fn receive(&mut self, rings: &mut Rings, turn: &mut usize) -> Result<bool, DeviceError> {
+    /// Empties the tx queue, as far as it can.
+    fn receive(&mut self, rings: &mut Rings, turn: &mut Turn) -> Result<Rest, DeviceError> {
         let memory = rings.memory;
-        let mut waiting = false;
+        let mut rest = Rest::None;
         rings.serve(TX, |chain| {
-            if *turn == 0 {
-                self.muxer.come_back();
-            }
-            if *turn == 0 || !self.muxer.has_room() {
-                waiting = true;
+            if !self.muxer.has_room() {
+                rest = Rest::NoRoom;
                 return Ok(Flow::Stop);
             }
-            *turn -= 1;
+            if turn.is_over() {
+                self.muxer.come_back();
+                rest = Rest::Later;
+                return Ok(Flow::Stop);
+            }
             match Packet::read(chain, memory) {
                 Some(packet) => self.muxer.receive(&packet),
                 None => self.muxer.metrics().tx_queue_event_fails.inc(),
             }
             Ok(Flow::Done(0))
         })?;
-        Ok(waiting)
+        Ok(rest)
     }
 
     /// Fills rx buffers while there are any and there is something for the guest.
-    fn send(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
+    fn send(&mut self, rings: &mut Rings, turn: &mut Turn) -> Result<(), DeviceError> {
         if !self.muxer.has_news() {
             return Ok(());
         }
         let memory = rings.memory;
-        let mut turn = TURN;
         rings.serve(RX, |chain| {
-            if turn == 0 {
+            if turn.is_over() {
                 self.muxer.come_back();
                 return Ok(Flow::Stop);
             }
-            turn -= 1;
             let Some(space) = Space::new(chain, memory) else {
                 self.muxer.metrics().rx_queue_event_fails.inc();
                 return Ok(Flow::Done(0));

@@ -223,6 +223,35 @@ fn receive_buffer_that_cannot_be_written_comes_back_empty() {
 }
 
 #[test]
+fn frames_and_useless_buffers_are_served_in_turns() {
+    let (driver, peer) = active(0);
+    driver.transport.change(|net| (net.turn = Duration::ZERO, ConfigChange::No));
+    driver.descriptor(TX, 0, BUFFERS, 72, 0, 0);
+    (0..3).for_each(|_| driver.offer(TX, 0));
+    driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, TX as u32);
+    assert_eq!(driver.used(TX).len(), 1);
+    (0..2).for_each(|_| driver.transport.host_event());
+    assert_eq!(driver.used(TX).len(), 3);
+    while received(&peer).is_some() {}
+
+    driver.descriptor(RX, 0, BUFFERS, 2000, 0, 0);
+    (0..3).for_each(|_| driver.offer(RX, 0));
+    driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, RX as u32);
+    assert_eq!(driver.used(RX), [(0, 0)]);
+    (0..2).for_each(|_| driver.transport.host_event());
+    assert_eq!(driver.used(RX).len(), 3);
+
+    driver.descriptor(RX, 1, BUFFERS, 2000, WRITE, 0);
+    (0..2).for_each(|_| driver.offer(RX, 1));
+    peer.send(&frame(100)).unwrap();
+    peer.send(&frame(100)).unwrap();
+    driver.transport.host_event();
+    assert_eq!(driver.used(RX).len(), 4);
+    driver.transport.host_event();
+    assert_eq!(driver.used(RX).len(), 5);
+}
+
+#[test]
 fn reset_forgets_the_drivers_buffers() {
     let (driver, peer) = active(MERGE);
     driver.send(RX, 0, &[(BUFFERS, 100, true)]);

@@ -1,13 +1,15 @@
 //! Guests that break the rules.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use proptest::prelude::*;
+use virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY;
 
 use super::guest::{BUF_ALLOC, GUEST, Guest, HOST, TX_BUFFER, header};
-use crate::devices::virtio::HostSide;
 use crate::devices::virtio::testing::BUFFERS;
 use crate::devices::virtio::vsock::packet::{HEADER_SIZE, Header, op};
+use crate::devices::virtio::{ConfigChange, HostSide};
 
 /// The connection of a guest that is still there works.
 fn works(guest: &mut Guest) {
@@ -133,6 +135,24 @@ fn rx_buffer_too_short_for_a_packet_is_given_back() {
     guest.tx(header(op::REQUEST), &[]);
     assert_eq!(guest.driver.used(0), [(0, 0), (1, 0), (2, 0), (3, 44)]);
     assert_eq!(guest.driver.bytes(BUFFERS + 30, 2), op::RST.to_le_bytes());
+}
+
+#[test]
+fn packets_are_exchanged_in_turns() {
+    let mut guest = Guest::without_buffers();
+    guest.driver.transport.change(|vsock| (vsock.turn = Duration::ZERO, ConfigChange::No));
+    guest.driver.put(TX_BUFFER, &header(op::RW).to_bytes());
+    guest.driver.descriptor(1, 0, TX_BUFFER, HEADER_SIZE as u32, 0, 0);
+    (0..3).for_each(|_| guest.driver.offer(1, 0));
+    guest.driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, 1);
+    assert_eq!(guest.driver.used(1).len(), 1);
+    (0..2).for_each(|_| guest.driver.transport.host_event());
+    assert_eq!(guest.driver.used(1).len(), 3);
+    // Three answers wait, and go one by one.
+    guest.offer();
+    assert_eq!(guest.driver.used(0).len(), 1);
+    (0..2).for_each(|_| guest.driver.transport.host_event());
+    assert_eq!(guest.driver.used(0).len(), 3);
 }
 
 #[test]

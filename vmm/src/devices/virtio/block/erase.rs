@@ -1,0 +1,68 @@
+//! DISCARD and WRITE_ZEROES (5.2.6.2): parts of the disk that need no data to be what they shall be.
+
+use std::io;
+
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+};
+use vmm_sys_util::fallocate::{FallocateMode, fallocate};
+
+use super::disk::{Disk, SECTOR_SHIFT};
+use super::request::{self, Request};
+
+/// The most sectors of one request: 1 GiB, which a file system gives back or marks as zero at once.
+pub(super) const SECTORS_MAX: u32 = 1 << (30 - SECTOR_SHIFT);
+/// Ranges of one request.
+pub(super) const RANGES_MAX: u32 = 1;
+/// Where a range may begin, in sectors.
+pub(super) const ALIGNMENT: u32 = 8;
+/// sector, number of sectors, flags: little-endian.
+const RANGE: usize = 16;
+
+/// Why there is nothing that could be erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The driver should know better.
+    Invalid,
+    /// A flag that is not for this request.
+    Unsupported,
+}
+
+/// Part of a disk that loses its contents.
+#[derive(Debug)]
+pub(super) struct Erase {
+    offset: u64,
+    len: u64,
+    mode: FallocateMode,
+}
+
+impl Erase {
+    /// What a request asks for.
+    pub(super) fn parse(request: &Request, disk: &Disk) -> Result<Self, Refused> {
+        if disk.read_only || !request.writable.is_empty() || request::len(&request.readable) != RANGE as u64 {
+            return Err(Refused::Invalid);
+        }
+        let mut range = [0; RANGE];
+        request::copy(&request.readable, &mut range);
+        let [sector @ .., a, b, c, d, e, f, g, h] = range;
+        let (count, flags) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let mode = match (request.kind, flags) {
+            (VIRTIO_BLK_T_DISCARD, 0) | (VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) => {
+                FallocateMode::PunchHole
+            }
+            (VIRTIO_BLK_T_WRITE_ZEROES, 0) => FallocateMode::ZeroRange,
+            _ => return Err(Refused::Unsupported),
+        };
+        let len = u64::from(count) << SECTOR_SHIFT;
+        let offset = disk.offset(u64::from_le_bytes(sector), len).filter(|_| (1..=SECTORS_MAX).contains(&count));
+        Ok(Self { offset: offset.ok_or(Refused::Invalid)?, len, mode })
+    }
+
+    /// Does it; the range reads as zeros then.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the host's file system cannot; nothing has changed.
+    pub(super) fn run(self, disk: &Disk) -> io::Result<()> {
+        Ok(fallocate(&disk.file, self.mode, true, self.offset, self.len)?)
+    }
+}
