@@ -16,6 +16,7 @@ pub mod holder;
 pub mod host;
 pub mod image_alias;
 pub mod initrd;
+pub mod inject;
 pub mod matrix;
 pub mod network;
 pub mod probes;

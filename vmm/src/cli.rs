@@ -15,6 +15,7 @@ use crate::attestation::commands::Command;
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
 use crate::controller::Options;
 use crate::memory::{RamKind, SecretOptions};
+use crate::sandbox::Seccomp;
 
 const AFTER_HELP: &str = "\
 Memory:
@@ -40,6 +41,7 @@ Exit codes:
   4      the guest triple-faulted
   5      the guest's kernel panicked
   6      the guest did not shut down within --shutdown-timeout and was stopped
+  148    the VMM made a system call that is forbidden to it; the message names it
   128+N  ended by signal N (143 SIGTERM, 130 SIGINT, 129 SIGHUP)";
 
 const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --config-file <JSON> [OPTIONS]\n       \
@@ -183,10 +185,10 @@ struct Logging {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "General")]
 struct General {
-    /// Run without system call filters; there are none yet
+    /// Let every thread make every system call; by default each is confined to those that it needs
     #[arg(long)]
     no_seccomp: bool,
-    /// Firecracker's filters of its own system calls: refused, they would not fit this program
+    /// Filters compiled for Firecracker: refused, for they allow its system calls and not this program's
     #[arg(long, value_name = "PATH", value_parser = no_filter)]
     seccomp_filter: Option<String>,
     /// How long a guest that is asked to shut down may take; SIGTERM then asks for it, instead of ending the VM at once
@@ -258,7 +260,8 @@ fn parse_level(text: &str) -> Result<LevelFilter, &'static str> {
 }
 
 fn no_filter(_: &str) -> Result<String, &'static str> {
-    Err("a filter made for Firecracker does not fit; leave it out")
+    Err("a filter compiled for Firecracker allows Firecracker's system calls, not this program's, which has its own; \
+         leave it out, or give --no-seccomp")
 }
 
 fn parse_id(text: &str) -> Result<String, &'static str> {
@@ -323,6 +326,7 @@ impl Cli {
             id,
             boot_timer: self.logging.boot_timer,
             mmds_limit: mmds_size_limit.unwrap_or(payload_limit),
+            seccomp: if self.general.no_seccomp { Seccomp::Off } else { Seccomp::On },
             shutdown_timeout: self.general.shutdown_timeout.map(|seconds| Duration::from_secs(seconds.into())),
         };
         let attestation_key = self.attestation.attestation_key;

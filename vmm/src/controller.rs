@@ -24,6 +24,7 @@ use crate::control::{Control, Outcome};
 use crate::memory::RamKind;
 use crate::metrics::{METRICS, Report, Sink};
 use crate::mmds::{self, Mmds};
+use crate::sandbox::Seccomp;
 use crate::terminal::RawMode;
 use crate::vmm::{State, Vmm};
 use crate::{builder, exit, logger, preflight, signals, vmm};
@@ -73,6 +74,8 @@ pub struct Options {
     pub mmds_limit: usize,
     /// How long a guest that was asked to shut down may take; for ever if None.
     pub shutdown_timeout: Option<Duration>,
+    /// Whether threads are confined to the system calls that they need.
+    pub seccomp: Seccomp,
 }
 
 /// A VM that is being described, or that runs.
@@ -143,7 +146,7 @@ impl Controller {
         let mut vmm = builder::build(&config, prepared, self.control.clone())?;
         signals::hold_back();
         let raw = RawMode::enter().map_err(StartError::Terminal)?;
-        if let Err(err) = vmm.start() {
+        if let Err(err) = vmm.start(self.options.seccomp) {
             drop(vmm);
             self.control.rearm();
             return Err(err.into());

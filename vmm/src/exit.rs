@@ -8,6 +8,8 @@ pub const USAGE: u8 = 2;
 pub const PREFLIGHT: u8 = 3;
 /// The VMM failed.
 pub const FAILURE: u8 = 1;
+/// A thread made a system call that its filter forbids; Firecracker's code.
+pub const BAD_SYSCALL: u8 = 148;
 
 /// The exit code of a VM that was started.
 pub fn code(outcome: &Outcome) -> u8 {
@@ -23,13 +25,18 @@ pub fn code(outcome: &Outcome) -> u8 {
 
 /// Prints an error and everything below it on one line.
 pub fn report(err: &dyn std::error::Error) {
+    eprintln!("secretvmm: error: {}", line(err));
+}
+
+/// An error and everything below it, as one line.
+pub fn line(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut source = err.source();
     while let Some(err) = source {
         text = format!("{text}: {err}");
         source = err.source();
     }
-    eprintln!("secretvmm: error: {text}");
+    text
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod metrics;
 pub mod mmds;
 pub mod preflight;
 pub mod requests;
+pub mod sandbox;
 pub mod signals;
 pub mod terminal;
 pub mod vmm;

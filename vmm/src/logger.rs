@@ -2,9 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -21,6 +22,9 @@ static LOGGER: Logger = Logger {
     second: AtomicU64::new(0),
     messages: AtomicU32::new(0),
 };
+
+/// The file's descriptor, for signal handlers, which cannot wait for the lock; negative without a file.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 
 struct Logger {
     inner: Mutex<Inner>,
@@ -52,6 +56,9 @@ pub fn init(level: LevelFilter, id: &str) {
 pub fn configure(settings: &Settings) -> io::Result<()> {
     let file = settings.log_path.as_deref().map(open_for_lines).transpose()?;
     let mut inner = LOGGER.inner();
+    if let Some(file) = &file {
+        DESCRIPTOR.store(file.as_raw_fd(), Ordering::SeqCst);
+    }
     inner.file = file.or(inner.file.take());
     inner.show_level = settings.show_level.unwrap_or(inner.show_level);
     inner.show_origin = settings.show_log_origin.unwrap_or(inner.show_origin);
@@ -67,6 +74,11 @@ pub fn configure(settings: &Settings) -> io::Result<()> {
         });
     }
     Ok(())
+}
+
+/// The log file's descriptor, if messages go to one. Async-signal-safe.
+pub fn descriptor() -> Option<RawFd> {
+    Some(DESCRIPTOR.load(Ordering::SeqCst)).filter(|descriptor| *descriptor >= 0)
 }
 
 /// Opens a file or named pipe for lines to be appended to; makes a file if there is none. Neither

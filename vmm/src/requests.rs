@@ -10,6 +10,9 @@ use secretvmm_api::server::{self, BindError, Limits, Server, SocketFile, Stopper
 use secretvmm_api::{Action, Call, Fault, Reply};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::exit;
+use crate::sandbox::{Seccomp, Thread};
+
 /// Enough for HTTP, one request at a time for each of some clients.
 const STACK: usize = 256 << 10;
 
@@ -36,12 +39,12 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Serves the API on a socket at `path`. Signals that this thread has blocked are blocked there,
-    /// too.
+    /// Serves the API on a socket at `path`, in a thread that has given up what it does not need. Signals
+    /// that this thread has blocked are blocked there, too.
     ///
     /// # Errors
     /// The socket cannot be made; a message says what to do.
-    pub fn serve(path: &Path, body_limit: usize) -> Result<Self, Error> {
+    pub fn serve(path: &Path, body_limit: usize, seccomp: Seccomp) -> Result<Self, Error> {
         let socket = server::bind(path)?;
         let wake = EventFd::new(EFD_NONBLOCK).map_err(Error::Thread)?;
         let (sender, calls) = channel();
@@ -55,6 +58,9 @@ impl Requests {
         let server = Server::new(socket.listener, Limits { body: body_limit, ..Limits::default() }, send);
         let stopper = server.stopper();
         let run = move || {
+            if let Err(err) = seccomp.confine(Thread::Api) {
+                return log::error!("There is no API: {}", exit::line(&err));
+            }
             if let Err(err) = server.run() {
                 log::error!("The API has ended: {err}");
             }

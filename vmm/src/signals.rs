@@ -1,16 +1,16 @@
 //! Signals: those that end the VM arrive in the event loop, and no way out leaves a raw terminal.
-#![allow(unsafe_code)] // signalfd, sigprocmask and a handler for SIGBUS.
+#![allow(unsafe_code)] // signalfd, sigprocmask and handlers for SIGBUS and SIGSYS.
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::FromRawFd;
 use std::rc::Rc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::signal::register_signal_handler;
 
-use crate::terminal;
+use crate::{exit, logger, terminal};
 
 /// Signals that end the VM in good order.
 const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
@@ -87,15 +87,17 @@ impl MutEventSubscriber for Signals {
     }
 }
 
-/// Makes sure that a panic and a SIGBUS leave the terminal as it was.
+/// Makes sure that a panic, a SIGBUS and a SIGSYS leave the terminal as it was, and a line that says why.
 ///
-/// SIGBUS is what the VMM itself gets when it touches guest memory that the host cannot provide.
+/// SIGBUS is what the VMM itself gets when it touches guest memory that the host cannot provide; SIGSYS
+/// is what it gets for a system call that its filters forbid ([`crate::sandbox`]).
 pub fn install_last_resort() -> Result<(), vmm_sys_util::errno::Error> {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         terminal::restore();
         previous(info);
     }));
+    register_signal_handler(libc::SIGSYS, on_sigsys)?;
     register_signal_handler(libc::SIGBUS, on_sigbus)
 }
 
@@ -108,12 +110,42 @@ pub fn stop_self() {
 extern "C" fn on_sigbus(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     const TEXT: &[u8] = b"secretvmm: error: The host could not provide a page of guest memory (SIGBUS): its memory, a \
         cgroup's limit or this user's locked-memory limit ran out; see `ulimit -l` and the host's kernel log\n";
-    terminal::restore();
-    // SAFETY: both calls are async-signal-safe and the text is a constant.
-    unsafe {
-        libc::write(2, TEXT.as_ptr().cast(), TEXT.len());
-        libc::_exit(i32::from(crate::exit::FAILURE));
+    end(TEXT, exit::FAILURE)
+}
+
+/// `si_code` of a SIGSYS that comes from a filter (SYS_SECCOMP of `<asm-generic/siginfo.h>`).
+const FROM_FILTER: i32 = 1;
+/// Where `si_syscall` lies in a SIGSYS's siginfo, in `int`s.
+const SI_SYSCALL: usize = 6;
+
+extern "C" fn on_sigsys(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a whole siginfo, of which si_code is part.
+    if unsafe { (*info).si_code } != FROM_FILTER {
+        return end(b"secretvmm: error: Ended by SIGSYS\n", 128 + libc::SIGSYS as u8);
     }
+    // SAFETY: as above; for a filter's SIGSYS the kernel fills this member.
+    let call = unsafe { *info.cast::<i32>().add(SI_SYSCALL) };
+    let mut text = [0; 256];
+    let mut rest = &mut text[..];
+    // It has room; a number is formatted without allocating.
+    let _ = writeln!(
+        rest,
+        "secretvmm: error: The system call {call} is forbidden to the thread that made it (seccomp); this is a bug in \
+         secretvmm, which --no-seccomp works around, or an attack"
+    );
+    let left = rest.len();
+    end(&text[..text.len() - left], exit::BAD_SYSCALL)
+}
+
+/// The end of the process from a signal handler, with last words.
+fn end(text: &[u8], code: u8) {
+    terminal::restore();
+    for descriptor in [Some(2), logger::descriptor()].into_iter().flatten() {
+        // SAFETY: async-signal-safe; the text is there.
+        unsafe { libc::write(descriptor, text.as_ptr().cast(), text.len()) };
+    }
+    // SAFETY: async-signal-safe.
+    unsafe { libc::_exit(code.into()) };
 }
 
 /// All signals that [`Signals`] handles.

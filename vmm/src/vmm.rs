@@ -21,6 +21,7 @@ use crate::devices::virtio::VirtioDevices;
 use crate::devices::{Deaf, Platform, SerialConsole};
 use crate::kvm::{self, Vcpu, VcpuThread};
 use crate::memory::GuestRam;
+use crate::sandbox::{self, Seccomp, Thread};
 
 /// Where a VM stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,9 @@ pub enum Error {
     /// vCPU threads could not be started.
     #[error("vCPUs could not be started")]
     Start(#[from] kvm::Error),
+    /// The main thread could not be confined.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     /// A vCPU would not leave the guest.
     #[error("A vCPU waits for the terminal and cannot be paused; let standard output go on and try again")]
     Busy,
@@ -168,12 +172,14 @@ impl Vmm {
         })
     }
 
-    /// Starts the vCPU threads.
-    pub fn start(&mut self) -> Result<(), Error> {
+    /// Starts the vCPU threads, and confines them and the calling thread before any of them enters the guest.
+    pub fn start(&mut self, seccomp: Seccomp) -> Result<(), Error> {
         self.expect(State::Configured, "started")?;
         for vcpu in std::mem::take(&mut self.vcpus) {
-            self.threads.push(vcpu.spawn()?);
+            self.threads.push(vcpu.spawn(seccomp)?);
         }
+        // After the threads, which would have inherited it.
+        seccomp.confine(Thread::Main)?;
         self.control.set(Command::Run);
         self.state = State::Running;
         Ok(())

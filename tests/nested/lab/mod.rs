@@ -10,6 +10,7 @@ mod pages;
 mod poison;
 mod preflight;
 pub(crate) mod race;
+mod sandbox;
 mod selftests;
 mod terminal;
 mod tracing;

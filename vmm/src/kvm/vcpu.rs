@@ -10,7 +10,9 @@ use super::Error;
 use super::kick::{Armed, Kick};
 use crate::bus::Buses;
 use crate::control::{Command, Control, Outcome};
+use crate::exit;
 use crate::metrics::METRICS;
+use crate::sandbox::{Seccomp, Thread};
 
 /// Enough for the run loop and a device; thirty-two of them are still small.
 const STACK: usize = 256 << 10;
@@ -51,6 +53,9 @@ pub enum RunError {
     /// Any other errno.
     #[error("KVM could not run the guest")]
     Run(#[source] kvm_ioctls::Error),
+    /// The thread has not entered the guest.
+    #[error("{0}")]
+    NotConfined(String),
     /// A bug of ours.
     #[error("A vCPU thread panicked; this is a bug in secretvmm")]
     Panicked,
@@ -76,19 +81,23 @@ impl Vcpu {
         Self { id, fd, buses, control }
     }
 
-    /// Starts the thread, which waits for [`Command::Run`].
-    pub fn spawn(self) -> Result<VcpuThread, Error> {
+    /// Starts the thread, which gives up what it does not need and waits for [`Command::Run`].
+    pub fn spawn(self, seccomp: Seccomp) -> Result<VcpuThread, Error> {
         let kick = Kick::default();
         let builder = thread::Builder::new().name(format!("vcpu{}", self.id)).stack_size(STACK);
         let thread = builder.spawn({
             let kick = kick.clone();
-            move || self.main(&kick)
+            move || self.main(&kick, seccomp)
         });
         Ok(VcpuThread { kick, thread: thread.map_err(Error::Thread)? })
     }
 
-    fn main(mut self, kick: &Kick) {
+    fn main(mut self, kick: &Kick, seccomp: Seccomp) {
         let _alarm = PanicAlarm(self.control.clone());
+        if let Err(err) = seccomp.confine(Thread::Vcpu) {
+            let failure = RunError::NotConfined(exit::line(&err));
+            return self.control.finish(Outcome::Failure(Arc::new(failure)));
+        }
         let armed = kick.arm(&mut self.fd);
         if let Some(outcome) = self.run(&armed) {
             self.control.finish(outcome);

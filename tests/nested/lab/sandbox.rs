@@ -1,0 +1,61 @@
+//! System calls that the VMM's threads have given up.
+
+use anyhow::{Result, ensure};
+use secretvmm_tests::guest::{BOOT_LIMIT, Ending, FIRST_LINE, Guest, STEP_LIMIT};
+use secretvmm_tests::inject;
+
+use crate::support::{Scratch, on_clean_host, own_guest, power_off};
+
+const MAIN: &str = "secretvmm";
+const API: &str = "api";
+const VCPU: &str = "vcpu0";
+/// Asks for the personality and changes nothing; the answer, 0, is one that whoever waits for events can take.
+const FORBIDDEN: (i64, u64) = (libc::SYS_personality, 0xffff_ffff);
+/// Filters, as /proc/PID/status counts.
+const FILTERED: u32 = 2;
+
+/// A guest that runs, under a VMM with an API.
+fn running(scratch: &Scratch, flags: &[&str]) -> Result<Guest> {
+    let socket = scratch.path("api.sock");
+    let builder = own_guest()?.memory("128M").arguments(["--api-sock".as_ref(), socket.as_os_str()]);
+    let mut guest = builder.arguments(flags.iter().copied()).start()?;
+    guest.expect(FIRST_LINE, BOOT_LIMIT)?;
+    Ok(guest)
+}
+
+#[test]
+fn forbidden_system_call_ends_the_vmm_whichever_thread_makes_it() -> Result<()> {
+    on_clean_host(|| {
+        for name in [MAIN, API, VCPU] {
+            let scratch = Scratch::new("sandbox")?;
+            let mut guest = running(&scratch, &[])?;
+            for thread in [MAIN, API, VCPU] {
+                let mode = inject::seccomp_mode(guest.pid(), inject::thread_named(guest.pid(), thread)?)?;
+                ensure!(mode == FILTERED, "{thread} has no filter: mode {mode}");
+            }
+            inject::system_call(inject::thread_named(guest.pid(), name)?, FORBIDDEN.0, FORBIDDEN.1)?;
+            let (ending, said) = (guest.wait(STEP_LIMIT)?, guest.all_messages());
+            ensure!(ending == Ending::Code(148), "{name}: ended with {ending:?}: {said}");
+            let expected = format!("system call {} is forbidden", FORBIDDEN.0);
+            ensure!(said.contains(&expected), "{name}: the VMM does not say which call it was: {said}");
+        }
+        Ok(())
+    })
+}
+
+/// The control: without filters the same call ends nothing.
+#[test]
+fn same_system_call_without_filters_ends_nothing() -> Result<()> {
+    on_clean_host(|| {
+        let scratch = Scratch::new("no-sandbox")?;
+        let mut guest = running(&scratch, &["--no-seccomp"])?;
+        for name in [MAIN, API] {
+            let thread = inject::thread_named(guest.pid(), name)?;
+            let mode = inject::seccomp_mode(guest.pid(), thread)?;
+            ensure!(mode == 0, "{name} has a filter: mode {mode}");
+            inject::system_call(thread, FORBIDDEN.0, FORBIDDEN.1)?;
+        }
+        guest.wait_for_shell()?;
+        power_off(&mut guest)
+    })
+}

@@ -1,0 +1,114 @@
+//! Filters in force. A filter is for the thread's whole life and a forbidden call ends the process, so
+//! each case runs in a process of its own: this test program once more, with the case in its environment.
+
+#![allow(clippy::unwrap_used, clippy::panic, unsafe_code)] // Raw system calls.
+
+use std::process::{Command, Output};
+
+use super::{Seccomp, Thread};
+use crate::{exit, signals};
+
+const CASE: &str = "SECRETVMM_TEST_SECCOMP";
+
+/// What a case does once its filter is there.
+fn run(case: &'static str) {
+    let (thread, call) = case.split_once(' ').unwrap();
+    let thread = match thread {
+        "main" => Thread::Main,
+        "api" => Thread::Api,
+        _ => Thread::Vcpu,
+    };
+    let seccomp = if call.ends_with("unfiltered") { Seccomp::Off } else { Seccomp::On };
+    signals::install_last_resort().unwrap();
+    seccomp.check().unwrap();
+    std::thread::spawn(move || {
+        seccomp.confine(thread).unwrap();
+        make(call.split(' ').next().unwrap());
+        // The allocator, a lock and a line are allowed to everybody.
+        println!("{}", ["sur", "vived"].concat());
+        // SAFETY: ends the process at once, without what the test harness would do.
+        unsafe { libc::_exit(0) };
+    });
+    std::thread::park();
+}
+
+fn make(call: &str) {
+    // SAFETY: none of these calls touches memory but the constants and the pages they are given.
+    unsafe {
+        match call {
+            "nothing" => 0,
+            "personality" => libc::syscall(libc::SYS_personality, 0xffff_ffff_u64),
+            "openat" => libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/proc/version".as_ptr(), libc::O_RDONLY),
+            "unix" => libc::syscall(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM, 0),
+            "internet" => libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0),
+            "execve" => libc::syscall(libc::SYS_execve, c"/bin/true".as_ptr(), 0, 0),
+            "executable" => {
+                let protection = libc::PROT_READ | libc::PROT_EXEC;
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                libc::syscall(libc::SYS_mmap, 0, 4096, protection, flags, -1, 0)
+            }
+            "ioctl" => libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSTI, c"x".as_ptr()),
+            other => panic!("{other}"),
+        }
+    };
+}
+
+/// Runs the test `name` once more, for this case.
+fn output_of(name: &str, case: &str) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "--nocapture", &format!("sandbox::tests::{name}")]).env(CASE, case);
+    command.output().unwrap()
+}
+
+/// In a process that is for one case, runs it and does not return.
+fn run_own_case() {
+    if let Ok(case) = std::env::var(CASE) {
+        run(case.leak());
+    }
+}
+
+#[test]
+fn forbidden_call_ends_the_process_with_its_number() {
+    run_own_case();
+    for (case, number) in [
+        ("main personality", libc::SYS_personality),
+        ("main internet", libc::SYS_socket),
+        ("main execve", libc::SYS_execve),
+        ("main executable", libc::SYS_mmap),
+        ("api personality", libc::SYS_personality),
+        ("api openat", libc::SYS_openat),
+        ("api unix", libc::SYS_socket),
+        ("vcpu personality", libc::SYS_personality),
+        ("vcpu openat", libc::SYS_openat),
+        ("vcpu execve", libc::SYS_execve),
+        ("vcpu executable", libc::SYS_mmap),
+        ("vcpu ioctl", libc::SYS_ioctl),
+    ] {
+        let output = output_of("forbidden_call_ends_the_process_with_its_number", case);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(i32::from(exit::BAD_SYSCALL)), "{case}: {said}");
+        assert!(said.contains(&format!("system call {number} ")), "{case}: {said}");
+    }
+}
+
+/// The control: it is the filter that ends it, and what is allowed goes on.
+#[test]
+fn allowed_call_and_thread_without_filter_go_on() {
+    run_own_case();
+    for case in [
+        "main nothing",
+        "main openat",
+        "main unix",
+        "api nothing",
+        "vcpu nothing",
+        "vcpu unix",
+        "main personality unfiltered",
+        "api openat unfiltered",
+        "vcpu openat unfiltered",
+        "vcpu executable unfiltered",
+    ] {
+        let output = output_of("allowed_call_and_thread_without_filter_go_on", case);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("survived"), "{case}: {:?} {said}", output.status);
+    }
+}
