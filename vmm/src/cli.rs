@@ -25,6 +25,8 @@ Memory:
     ,huge=off        4 KiB pages, allocated when the guest touches them; never from the pool
     ,pool=auto       from the pool reserved at boot if this user may, else from free memory (default)
     ,pool=boot       from the pool, which has 2 MiB pages only, or an error
+    ,populate=all    allocated whole before the guest runs, or an error (default)
+    ,populate=touch  2 MiB pages, allocated when the guest touches them; the VM ends if there are none left
   shared           ordinary memory, which the host can read
 
 Terminal:
@@ -246,7 +248,8 @@ fn set_option(mut options: SecretOptions, word: &str) -> Result<SecretOptions, S
     match word.split_once('=') {
         Some(("huge", value)) => options.huge = choice(value, "huge is auto, require or off")?,
         Some(("pool", value)) => options.pool = choice(value, "pool is auto or boot")?,
-        _ => return Err("secret takes huge=auto|require|off and pool=auto|boot".to_owned()),
+        Some(("populate", value)) => options.populate = choice(value, "populate is all or touch")?,
+        _ => return Err("secret takes huge=auto|require|off, pool=auto|boot and populate=all|touch".to_owned()),
     }
     Ok(options)
 }
@@ -373,7 +376,7 @@ fn merged(first: Logger, second: Option<Logger>) -> Logger {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::memory::{Huge, Pool};
+    use crate::memory::{Huge, Pool, Populate};
     use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<VmConfig, String> {
@@ -398,10 +401,12 @@ mod tests {
     fn memory_takes_options_in_any_order() {
         let ram = |text: &str| parse(&format!("secretvmm --kernel k --memory {text}")).unwrap().ram;
         assert_eq!(ram("shared"), RamKind::Shared);
-        let expected = SecretOptions { huge: Huge::Require, pool: Pool::Boot };
+        let expected = SecretOptions { huge: Huge::Require, pool: Pool::Boot, ..SecretOptions::default() };
         assert_eq!(ram("secret,pool=boot,huge=require"), RamKind::Secret(expected));
         assert_eq!(ram("secret,huge=require,pool=boot"), RamKind::Secret(expected));
-        let expected = SecretOptions { huge: Huge::Off, pool: Pool::Auto };
+        let expected = SecretOptions { populate: Populate::Touch, ..SecretOptions::default() };
+        assert_eq!(ram("secret,populate=touch"), RamKind::Secret(expected));
+        let expected = SecretOptions { huge: Huge::Off, ..SecretOptions::default() };
         assert_eq!(ram("secret,huge=off"), RamKind::Secret(expected));
     }
 

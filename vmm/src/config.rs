@@ -151,7 +151,7 @@ impl VmConfig {
         if self.memory > 1 << 46 {
             return Err(Error::MemoryTooLarge(self.memory >> 20));
         }
-        if self.ram == RamKind::Secret(SecretOptions { huge: Huge::Off, pool: Pool::Boot }) {
+        if let RamKind::Secret(SecretOptions { huge: Huge::Off, pool: Pool::Boot, .. }) = self.ram {
             return Err(Error::SmallPoolPages);
         }
         self.validate_devices()
@@ -237,7 +237,8 @@ mod tests {
     #[test]
     fn validate_small_pages_of_the_pool_are_refused() {
         let mut config = VmConfig::new("k".into());
-        config.ram = RamKind::Secret(SecretOptions { huge: Huge::Off, pool: Pool::Boot });
+        let options = SecretOptions { huge: Huge::Off, pool: Pool::Boot, ..SecretOptions::default() };
+        config.ram = RamKind::Secret(options);
         assert!(matches!(config.validate(), Err(Error::SmallPoolPages)));
     }
 

@@ -41,6 +41,9 @@ pub struct MachineConfig {
     /// Our own addition: where secret pages come from.
     #[serde(default)]
     pub memory_pool: MemoryPool,
+    /// Our own addition: when secret pages are allocated.
+    #[serde(default)]
+    pub memory_populate: MemoryPopulate,
 }
 
 impl MachineConfig {
@@ -55,6 +58,7 @@ impl MachineConfig {
             huge_pages: update.huge_pages.unwrap_or(self.huge_pages),
             memory_backend: update.memory_backend.unwrap_or(self.memory_backend),
             memory_pool: update.memory_pool.unwrap_or(self.memory_pool),
+            memory_populate: update.memory_populate.unwrap_or(self.memory_populate),
         }
     }
 }
@@ -78,6 +82,7 @@ pub struct MachineConfigUpdate {
     pub huge_pages: Option<HugePages>,
     pub memory_backend: Option<MemoryBackend>,
     pub memory_pool: Option<MemoryPool>,
+    pub memory_populate: Option<MemoryPopulate>,
 }
 
 /// Firecracker's names of processors that vCPUs can resemble.
@@ -132,6 +137,18 @@ pub enum MemoryPool {
     Auto,
     /// The pool or an error.
     Boot,
+}
+
+/// When secret pages are allocated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryPopulate {
+    /// All of them before the guest runs; a lack of memory or a limit is an error then.
+    #[default]
+    All,
+    /// When the guest touches them; the VM ends if there are none by then.
+    Touch,
 }
 
 fn vcpu_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {

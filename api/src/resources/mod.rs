@@ -39,6 +39,7 @@ pub use instance_info::{InstanceInfo, InstanceState, Version};
 pub use logger::{LogLevel, Logger};
 pub use machine_config::{
     CpuTemplate, HugePages, MAX_MEM_SIZE_MIB, MAX_VCPUS, MachineConfig, MachineConfigUpdate, MemoryBackend, MemoryPool,
+    MemoryPopulate,
 };
 pub use memory::{KernelMemory, MemoryInfo, MemorySlot};
 pub use memory_hotplug::{MemoryHotplug, MemoryHotplugUpdate};

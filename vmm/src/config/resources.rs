@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use secretvmm_api::{BootSource, CpuTemplate, HugePages, MachineConfig, MemoryBackend, MemoryPool, VmConfigFile};
+use secretvmm_api::{
+    BootSource, CpuTemplate, HugePages, MachineConfig, MemoryBackend, MemoryPool, MemoryPopulate, VmConfigFile,
+};
 
 use serde::de::DeserializeOwned;
 
 use super::{Error, VmConfig, round_memory};
-use crate::memory::{Huge, Pool, RamKind, SecretOptions};
+use crate::memory::{Huge, Pool, Populate, RamKind, SecretOptions};
 
 /// What a VM has that nobody has described: Firecracker's default machine, on hidden memory.
 const DEFAULT_MACHINE: MachineConfig = MachineConfig {
@@ -21,6 +23,7 @@ const DEFAULT_MACHINE: MachineConfig = MachineConfig {
     huge_pages: HugePages::None,
     memory_backend: MemoryBackend::Secret,
     memory_pool: MemoryPool::Auto,
+    memory_populate: MemoryPopulate::All,
 };
 
 /// The machine of these resources.
@@ -92,6 +95,10 @@ impl VmConfig {
                 huge_pages: if options.huge == Huge::Require { HugePages::Require2M } else { HugePages::None },
                 memory_backend: backend,
                 memory_pool: if options.pool == Pool::Boot { MemoryPool::Boot } else { MemoryPool::Auto },
+                memory_populate: match options.populate {
+                    Populate::All => MemoryPopulate::All,
+                    Populate::Touch => MemoryPopulate::Touch,
+                },
                 ..DEFAULT_MACHINE
             }),
             drives: self.drives.clone(),
@@ -143,7 +150,11 @@ fn ram_kind(machine: &MachineConfig) -> Result<RamKind, Error> {
         MemoryPool::Auto => Pool::Auto,
         MemoryPool::Boot => Pool::Boot,
     };
-    match (machine.memory_backend, SecretOptions { huge, pool }) {
+    let populate = match machine.memory_populate {
+        MemoryPopulate::All => Populate::All,
+        MemoryPopulate::Touch => Populate::Touch,
+    };
+    match (machine.memory_backend, SecretOptions { huge, pool, populate }) {
         (MemoryBackend::Secret, options) => Ok(RamKind::Secret(options)),
         (MemoryBackend::Shared, options) if options == SecretOptions::default() => Ok(RamKind::Shared),
         (MemoryBackend::Shared, _) => Err(Error::SharedPages),
@@ -178,8 +189,10 @@ mod tests {
         let expected = VmConfig { memory: 66 << 20, cpus: 4, ram: RamKind::Shared, ..expected };
         assert_eq!(config(text).unwrap(), expected);
         let text = r#"{"boot-source": {"kernel_image_path": "/k"}, "machine-config":
-                       {"vcpu_count": 1, "mem_size_mib": 512, "huge_pages": "2M", "memory_pool": "boot"}}"#;
-        let expected = RamKind::Secret(SecretOptions { huge: Huge::Require, pool: Pool::Boot });
+                       {"vcpu_count": 1, "mem_size_mib": 512, "huge_pages": "2M", "memory_pool": "boot",
+                        "memory_populate": "touch"}}"#;
+        let expected = SecretOptions { huge: Huge::Require, pool: Pool::Boot, populate: Populate::Touch };
+        let expected = RamKind::Secret(expected);
         assert_eq!(config(text).unwrap().ram, expected);
         let shared = text.replace("\"huge_pages\"", "\"memory_backend\": \"shared\", \"huge_pages\"");
         assert!(matches!(config(&shared), Err(Error::SharedPages)));

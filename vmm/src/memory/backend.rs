@@ -31,6 +31,8 @@ pub struct SecretOptions {
     pub huge: Huge,
     /// Where they come from.
     pub pool: Pool,
+    /// When they come.
+    pub populate: Populate,
 }
 
 /// The size of secret pages.
@@ -53,6 +55,16 @@ pub enum Pool {
     Auto,
     /// The pool or an error.
     Boot,
+}
+
+/// When secret pages of 2 MiB are allocated; small ones ([`Huge::Off`]) always come when they are touched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Populate {
+    /// All of them before the guest runs: a limit or a lack of memory shows then, and not later.
+    #[default]
+    All,
+    /// When the guest touches them. The VM ends if there are none by then.
+    Touch,
 }
 
 impl SecretOptions {
@@ -83,11 +95,12 @@ impl Backing {
     }
 
     /// Readies what `mapping` shows of the file from `offset`. Secret pages are allocated now, all
-    /// of them, so that they are 2 MiB large and that a host without room for them says so before
-    /// the guest runs. Ordinary pages come when they are touched.
+    /// of them, so that a host without room for them says so before the guest runs, unless
+    /// [`Populate::Touch`] wants them otherwise. Ordinary pages come when they are touched.
     pub fn populate(&self, mapping: &Mapping, offset: u64) -> Result<(), Error> {
         match self {
             Self::Secret(_, SecretOptions { huge: Huge::Off, .. }) => Ok(mapping.use_small_pages()?),
+            Self::Secret(_, SecretOptions { populate: Populate::Touch, .. }) => Ok(()),
             Self::Secret(file, _) => {
                 let size = mapping.len() as u64;
                 file.populate(offset, size)?;

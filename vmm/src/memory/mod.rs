@@ -5,6 +5,6 @@ mod error;
 pub mod layout;
 pub mod region;
 
-pub use backend::{Backing, Huge, Pool, RamKind, SecretOptions};
+pub use backend::{Backing, Huge, Pool, Populate, RamKind, SecretOptions};
 pub use error::Error;
 pub use region::{GuestMemory, GuestRam};

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn pooled_counts_for_secret_memory_in_2m_pages_only() {
         let meminfo = "SecretPoolTotal: 4096 kB\nSecretPoolFree: 2048 kB\n";
-        let secret = |huge| RamKind::Secret(SecretOptions { huge, pool: Pool::Auto });
+        let secret = |huge| RamKind::Secret(SecretOptions { huge, ..SecretOptions::default() });
         assert_eq!(pooled(meminfo, secret(Huge::Auto)), 2 << 20);
         assert_eq!(pooled(meminfo, secret(Huge::Off)), 0);
         assert_eq!(pooled(meminfo, RamKind::Shared), 0);
