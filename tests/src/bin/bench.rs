@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use secretvmm_tests::bench::memory::Backing;
+use secretvmm_tests::bench::vmm::Subject;
 use secretvmm_tests::bench::work::Work;
 use secretvmm_tests::bench::{held, row, speed, vmm};
 use secretvmm_tests::host::direct_map::DirectMap;
@@ -33,12 +34,12 @@ enum Command {
         /// The memory, one after the other
         backings: Vec<Backing>,
     },
-    /// A VMM, and another with the same flags and API
+    /// A VMM
     Vmm {
-        /// The VMM
-        ours: PathBuf,
-        /// Another
-        against: Option<PathBuf>,
+        /// The program
+        program: PathBuf,
+        /// What of it, one after the other
+        subjects: Vec<Subject>,
     },
     /// The host's own work alone
     Work {
@@ -66,10 +67,9 @@ fn run(command: Command) -> Result<bool> {
             each(backings, |backing| held::measure(backing, &work))
         }
         Command::Speed { backings } => each(backings, speed::measure),
-        Command::Vmm { ours, against } => {
-            let ours = vmm::measure(&ours, "ours");
-            let against = against.map_or(Ok(()), |against| vmm::measure(&against, "against"));
-            Ok(ours.is_ok() && against.is_ok())
+        Command::Vmm { program, subjects } => {
+            let results: Vec<_> = subjects.into_iter().map(|subject| vmm::measure(&program, subject)).collect();
+            Ok(results.iter().all(Result::is_ok))
         }
         Command::Work { folder } => {
             row::figure("host", "work_us", Work::prepare(&folder)?.best_us()?)?;

@@ -24,6 +24,11 @@ impl Rows {
         Self(rows.map(|row| ((row.subject.clone(), row.figure.clone()), reading(&row))).collect())
     }
 
+    /// Adds those of another host.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// A figure of one subject, or why there is none.
     pub(super) fn get(&self, subject: &str, figure: &str) -> Result<u64, String> {
         let find = |figure: &str| self.0.get(&(subject.to_owned(), figure.to_owned())).cloned();

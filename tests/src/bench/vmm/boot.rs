@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::process::Process;
+use super::trace::{FALLOCATE_ENTER, FALLOCATE_EXIT, Trace};
 use super::{Bench, INIT_LINE};
 
 /// A mapping of so many KiB is guest RAM.
@@ -14,10 +15,10 @@ const GUEST_RAM_KIB: u64 = 16 << 10;
 pub(super) fn measure(bench: &Bench) -> Result<()> {
     let config = json!({
         "boot-source": bench.boot_source(""),
-        "machine-config": { "vcpu_count": 1, "mem_size_mib": 128 },
+        "machine-config": bench.machine(),
         "drives": [],
     });
-    let file = bench.path("boot.json");
+    let file = bench.path(&format!("boot-{}.json", bench.subject));
     fs::write(&file, config.to_string())?;
     let file = file.to_str().context("A path without text")?;
     let arguments = ["--no-api", "--config-file", file, "--id", "bench"];
@@ -36,7 +37,13 @@ pub(super) fn measure(bench: &Bench) -> Result<()> {
     process.expect(INIT_LINE)?;
     bench.figure("exits", counters.exits.read()?)?;
     bench.figure("page_faults", counters.page_faults.read()?)?;
-    bench.figure("system_calls", counters.system_calls.read()?)
+    bench.figure("system_calls", counters.system_calls.read()?)?;
+    drop(process);
+
+    let trace = Trace::begin(&[FALLOCATE_ENTER, FALLOCATE_EXIT])?;
+    let mut process = Process::start(bench, arguments)?;
+    process.expect(INIT_LINE)?;
+    bench.figure("fill_us", trace.end()?.microseconds_between("sys_enter", "sys_exit")?)
 }
 
 /// The proportional share of all memory that the process maps, its guest's RAM left out.

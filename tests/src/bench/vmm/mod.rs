@@ -9,10 +9,12 @@ mod counters;
 mod devices;
 mod process;
 mod requests;
+mod trace;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::row;
@@ -33,12 +35,46 @@ done
 while :; do $busybox sleep 1000; done";
 const CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1 quiet";
 
+/// What is measured, and its name in the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// Our VMM, with everything as it comes.
+    Ours,
+    /// Our VMM's start on a host with a pool, out of which guest memory comes.
+    Pool,
+    /// Our VMM's start with guest memory that comes when it is touched.
+    Touch,
+    /// Another VMM.
+    Against,
+}
+
+impl Subject {
+    fn name(self) -> &'static str {
+        match self {
+            Subject::Ours => "ours",
+            Subject::Pool => "pool",
+            Subject::Touch => "touch",
+            Subject::Against => "against",
+        }
+    }
+
+    /// What it adds to `/machine-config`, in words that only our VMM knows.
+    fn memory(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Subject::Ours | Subject::Against => None,
+            Subject::Pool => Some(("memory_pool", "boot")),
+            Subject::Touch => Some(("memory_populate", "touch")),
+        }
+    }
+}
+
 /// What every measurement needs.
 struct Bench {
     /// The VMM.
     program: PathBuf,
     /// Its name in the rows.
     subject: &'static str,
+    memory: Option<(&'static str, &'static str)>,
     /// A folder for sockets, images and configurations.
     folder: PathBuf,
     kernel: PathBuf,
@@ -59,24 +95,37 @@ impl Bench {
         })
     }
 
+    /// The machine that is started.
+    fn machine(&self) -> Value {
+        let mut machine = json!({ "vcpu_count": 1, "mem_size_mib": 128 });
+        if let Some((name, value)) = self.memory {
+            machine[name] = value.into();
+        }
+        machine
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 }
 
-/// Measures the VMM `program` and prints its rows.
+/// Measures the VMM `program` as `subject` and prints its rows.
 ///
 /// # Errors
 /// Something could not be measured; the rows before it are out.
-pub fn measure(program: &Path, subject: &'static str) -> Result<()> {
+pub fn measure(program: &Path, subject: Subject) -> Result<()> {
+    let whole = matches!(subject, Subject::Ours | Subject::Against);
+    let (subject, memory) = (subject.name(), subject.memory());
     let folder = std::env::temp_dir().join(format!("secretvmm-bench-{subject}"));
     std::fs::create_dir_all(&folder)?;
     let initrd = initrd::pack(&folder, &[&artifact(LOAD)?], INIT)?;
     let program = program.to_path_buf();
-    let bench = Bench { program, subject, folder, kernel: artifact(GUEST_VMLINUX)?, initrd };
-    let results = [boot::measure(&bench), requests::measure(&bench), devices::measure(&bench)];
+    let bench = Bench { program, subject, memory, folder, kernel: artifact(GUEST_VMLINUX)?, initrd };
+    let parts: &[fn(&Bench) -> Result<()>] =
+        if whole { &[boot::measure, requests::measure, devices::measure] } else { &[boot::measure] };
+    let results: Vec<Result<()>> = parts.iter().map(|measure| measure(&bench)).collect();
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
         eprintln!("bench: error: {subject}: {error:#}");
     }
-    results.into_iter().collect::<Result<Vec<()>>>().map(drop)
+    results.into_iter().collect()
 }

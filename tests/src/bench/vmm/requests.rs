@@ -11,12 +11,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::process::{LIMIT, Process};
+use super::trace::{KVM_ENTRY, Trace};
 use super::{Bench, INIT_LINE};
 
 /// Each request is made so often; the figure is the median.
 const TIMES: usize = 15;
-const TRACING: &str = "/sys/kernel/tracing";
-const MARK: &str = "bench: start";
 
 pub(super) fn measure(bench: &Bench) -> Result<()> {
     let socket = bench.path("api.sock");
@@ -47,9 +46,9 @@ pub(super) fn measure(bench: &Bench) -> Result<()> {
         time(bench, &mut connection, method, path, body)?;
     }
 
-    let trace = Trace::begin()?;
+    let trace = Trace::begin(&[KVM_ENTRY])?;
     connection.request("PUT", "/actions", Some(&json!({ "action_type": "InstanceStart" })))?;
-    bench.figure("start_to_run_us", trace.microseconds_to("kvm_entry")?)?;
+    bench.figure("start_to_run_us", trace.end()?.microseconds_to("kvm_entry")?)?;
     process.expect(INIT_LINE)?;
 
     let (mut pauses, mut resumes) = (Vec::new(), Vec::new());
@@ -124,64 +123,5 @@ impl Connection {
             bail!("{method} {path}: {} {}", status.trim(), String::from_utf8_lossy(&answer));
         }
         Ok(())
-    }
-}
-
-/// The kernel's trace of entries into guests, from a mark on.
-struct Trace;
-
-impl Trace {
-    fn begin() -> Result<Self> {
-        for (file, value) in [
-            ("tracing_on", "0"),
-            ("trace", ""),
-            ("options/overwrite", "0"),
-            ("events/kvm/kvm_entry/enable", "1"),
-            ("tracing_on", "1"),
-            ("trace_marker", MARK),
-        ] {
-            fs::write(format!("{TRACING}/{file}"), value).with_context(|| format!("Cannot write {TRACING}/{file}"))?;
-        }
-        Ok(Trace)
-    }
-
-    /// The time from the mark to the first event of that name.
-    fn microseconds_to(self, event: &str) -> Result<u64> {
-        fs::write(format!("{TRACING}/tracing_on"), "0")?;
-        let text = fs::read_to_string(format!("{TRACING}/trace")).context("Cannot read the trace")?;
-        let mark = text.lines().find(|line| line.contains(MARK)).context("The mark is not in the trace")?;
-        let first = text.lines().find(|line| line.contains(&format!(": {event}: ")));
-        let first = first.with_context(|| format!("No {event} in the trace"))?;
-        Ok(microseconds(first)? - microseconds(mark)?)
-    }
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        // What follows is slower with it on, and goes with the host at the latest.
-        let _ = fs::write(format!("{TRACING}/events/kvm/kvm_entry/enable"), "0");
-    }
-}
-
-/// ` bench-91    [000] .....    12.345678: kvm_entry: …` → 12345678.
-fn microseconds(line: &str) -> Result<u64> {
-    let stamp = line.split_whitespace().find_map(|word| {
-        let (seconds, fraction) = word.strip_suffix(':')?.split_once('.')?;
-        let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        (all_digits(seconds) && all_digits(fraction) && fraction.len() == 6).then(|| format!("{seconds}{fraction}"))
-    });
-    stamp.with_context(|| format!("No time in {line}"))?.parse().context("Not a time")
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn microseconds_reads_a_line_of_the_trace() {
-        let line = "     vcpu0-92      [000] .....    12.345678: kvm_entry: vcpu 0, rip 0x1000000";
-        assert_eq!(microseconds(line).unwrap(), 12_345_678);
-        assert!(microseconds("# entries-in-buffer/entries-written: 1/1").is_err());
     }
 }
