@@ -1,7 +1,8 @@
 //! Suites that run inside the nested host: `cargo xtask test` boots a host per suite and runs its module there.
 //!
 //! - [`lab`]: the patched kernel with everything that could read guest memory;
-//! - [`devices`]: the same, for disks, networks, sockets and the API (`--full`);
+//! - [`devices`]: the same, for disks, networks, sockets and the API; those with whole distributions and a public client
+//!   with `--full`;
 //! - [`pool`]: the patched kernel with a pool reserved at boot;
 //! - [`pool_forms`]: the same on two nodes, with every form of the parameter that reserves it;
 //! - [`matrix`]: the lab's kernel on two nodes with a pool, for every probe there is;

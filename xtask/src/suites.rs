@@ -50,10 +50,17 @@ const MATRIX: NestedSuite =
 /// Guests that a host of 2 GiB cannot hold.
 const LARGE: &[&str] = &["lab::boot::memory_2g_is_all_there", "lab::boot::memory_5g_continues_above_the_hole"];
 
+/// What needs an image of Debian, or Python packages.
+const DISTRIBUTIONS: &[&str] = &[
+    "devices::client::firecracker_python_creates_pauses_and_deletes_a_vm",
+    "devices::debian::debian_on_our_kernel_lives_a_whole_life",
+    "devices::debian::debian_on_its_own_cloud_kernel_lives_a_whole_life",
+];
+
 /// A control that counts splits, where nothing is left to split.
 const SPLITS: &[&str] = &["lab::pages::guest_ram_with_huge_off_is_4k_and_splits_the_direct_map"];
 
-pub(crate) const SUITES: [NestedSuite; 16] = [
+pub(crate) const SUITES: [NestedSuite; 17] = [
     LAB,
     NestedSuite { name: "pool", modules: &["pool"], append: "secretmem=1G", ..LAB },
     NestedSuite {
@@ -80,8 +87,9 @@ pub(crate) const SUITES: [NestedSuite; 16] = [
         ..MATRIX
     },
     NestedSuite { name: "shipped", modules: &["shipped"], host: Host::Shipped, ..LAB },
-    // Guests with whole distributions: minutes each.
-    NestedSuite { name: "devices", modules: &["devices"], full: true, ..LAB },
+    NestedSuite { name: "devices", modules: &["devices"], without: DISTRIBUTIONS, ..LAB },
+    // Guests with whole distributions, and a client made by others: minutes each.
+    NestedSuite { name: "debian", modules: &["devices::debian", "devices::client"], full: true, ..LAB },
     // Little memory, and a direct map of 2M entries.
     NestedSuite { name: "map2m", mem: "2G", without: LARGE, append: "nogbpages", ..VARIANT },
     NestedSuite { name: "map4k", without: SPLITS, append: "debug_pagealloc=on", ..VARIANT },
@@ -119,7 +127,7 @@ impl NestedSuite {
 
     /// Whether its guests have Debian on their disks, and a client made by others.
     pub(crate) fn needs_debian(&self) -> bool {
-        self.modules.contains(&"devices")
+        self.modules.contains(&"devices::debian")
     }
 
     /// The machine its hosts are.
@@ -160,6 +168,16 @@ mod tests {
         let names = LARGE.iter().map(|name| name.to_string()).collect::<Vec<_>>();
         assert!(suite("map2m").select(&names, None).is_empty());
         assert_eq!(suite("map4k").select(&names, None).len(), LARGE.len());
+    }
+
+    #[test]
+    fn select_deals_the_devices_tests_to_one_of_two_suites() {
+        let names: Vec<String> =
+            DISTRIBUTIONS.iter().chain(&["devices::blocks::a"]).map(|name| name.to_string()).collect();
+        assert_eq!(suite("devices").select(&names, None), ["devices::blocks::a"]);
+        assert_eq!(suite("debian").select(&names, None), DISTRIBUTIONS);
+        assert!(suite("debian").full && suite("debian").needs_debian());
+        assert!(!suite("devices").full && !suite("devices").needs_debian());
     }
 
     #[test]

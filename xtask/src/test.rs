@@ -40,8 +40,8 @@ const TESTS_A_HOST: usize = 10;
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Run only tests whose name contains this. Nested ones begin with lab::,
-    /// pool::, matrix::, disabled::, stock::, shipped:: or, with --full, devices::
-    /// or debug::; "requests" is the made-up requests.
+    /// pool::, matrix::, disabled::, stock::, shipped::, devices:: or, with --full,
+    /// debug::; "requests" is the made-up requests.
     filter: Option<String>,
     /// Run guests with whole distributions, too, and the lab's tests on more hosts:
     /// a direct map of 2M and of 4K entries, two NUMA nodes, and a kernel with

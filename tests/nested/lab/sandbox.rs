@@ -1,7 +1,10 @@
 //! System calls that the VMM's threads have given up.
 
-use anyhow::{Result, ensure};
-use secretvmm_tests::guest::{BOOT_LIMIT, Ending, FIRST_LINE, Guest, STEP_LIMIT};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use secretvmm_tests::guest::{Ending, Guest, STEP_LIMIT};
 use secretvmm_tests::inject;
 
 use crate::support::{Scratch, on_clean_host, own_guest, power_off};
@@ -14,13 +17,23 @@ const FORBIDDEN: (i64, u64) = (libc::SYS_personality, 0xffff_ffff);
 /// Filters, as /proc/PID/status counts.
 const FILTERED: u32 = 2;
 
-/// A guest that runs, under a VMM with an API.
-fn running(scratch: &Scratch, flags: &[&str]) -> Result<Guest> {
+/// A VMM with an API and a guest that is about to boot.
+fn start(scratch: &Scratch, flags: &[&str]) -> Result<Guest> {
     let socket = scratch.path("api.sock");
     let builder = own_guest()?.memory("128M").arguments(["--api-sock".as_ref(), socket.as_os_str()]);
-    let mut guest = builder.arguments(flags.iter().copied()).start()?;
-    guest.expect(FIRST_LINE, BOOT_LIMIT)?;
-    Ok(guest)
+    builder.arguments(flags.iter().copied()).start()
+}
+
+/// Waits until every thread is there and has its filter, which is before the guest's first instruction.
+fn wait_for_filters(guest: &Guest) -> Result<()> {
+    let deadline = Instant::now() + STEP_LIMIT;
+    let mode = |name| inject::seccomp_mode(guest.pid(), inject::thread_named(guest.pid(), name)?);
+    loop {
+        let missing = [MAIN, API, VCPU].into_iter().find(|name| mode(name).ok() != Some(FILTERED));
+        let Some(name) = missing else { return Ok(()) };
+        ensure!(Instant::now() < deadline, "{name} has no filter: {:?}", mode(name));
+        sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]
@@ -28,11 +41,8 @@ fn forbidden_system_call_ends_the_vmm_whichever_thread_makes_it() -> Result<()> 
     on_clean_host(|| {
         for name in [MAIN, API, VCPU] {
             let scratch = Scratch::new("sandbox")?;
-            let mut guest = running(&scratch, &[])?;
-            for thread in [MAIN, API, VCPU] {
-                let mode = inject::seccomp_mode(guest.pid(), inject::thread_named(guest.pid(), thread)?)?;
-                ensure!(mode == FILTERED, "{thread} has no filter: mode {mode}");
-            }
+            let mut guest = start(&scratch, &[])?;
+            wait_for_filters(&guest).with_context(|| guest.messages.text())?;
             inject::system_call(inject::thread_named(guest.pid(), name)?, FORBIDDEN.0, FORBIDDEN.1)?;
             let (ending, said) = (guest.wait(STEP_LIMIT)?, guest.all_messages());
             ensure!(ending == Ending::Code(148), "{name}: ended with {ending:?}: {said}");
@@ -48,14 +58,15 @@ fn forbidden_system_call_ends_the_vmm_whichever_thread_makes_it() -> Result<()> 
 fn same_system_call_without_filters_ends_nothing() -> Result<()> {
     on_clean_host(|| {
         let scratch = Scratch::new("no-sandbox")?;
-        let mut guest = running(&scratch, &["--no-seccomp"])?;
+        let mut guest = start(&scratch, &["--no-seccomp"])?;
+        guest.wait_for_shell()?;
         for name in [MAIN, API] {
             let thread = inject::thread_named(guest.pid(), name)?;
             let mode = inject::seccomp_mode(guest.pid(), thread)?;
             ensure!(mode == 0, "{name} has a filter: mode {mode}");
             inject::system_call(thread, FORBIDDEN.0, FORBIDDEN.1)?;
         }
-        guest.wait_for_shell()?;
+        ensure!(guest.shell("echo still here")? == "still here", "The guest is gone");
         power_off(&mut guest)
     })
 }
