@@ -44,7 +44,7 @@ complete -c secretvmm -n "__fish_secretvmm_needs_command" -l log-level -l level 
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l log-path -d 'Log to this file or named pipe instead of standard error' -r -F
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l module -d 'Log only what comes from this module' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l metrics-path -d 'Write metrics to this file or named pipe, as lines of JSON' -r -F
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l seccomp-filter -d 'Firecracker\'s filters of its own system calls: refused, they would not fit this program' -r
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l seccomp-filter -d 'Filters compiled for Firecracker: refused, for they allow its system calls and not this program\'s' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l shutdown-timeout -d 'How long a guest that is asked to shut down may take; SIGTERM then asks for it, instead of ending the VM at once' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l start-time-us -d 'When this process was started, in microseconds; taken from jailers and not used' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l start-time-cpu-us -d 'As above, of the CPU clock' -r
@@ -54,7 +54,7 @@ complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-api -d 'Serve no
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l show-level -d 'Begin each message in the file with its level'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l show-log-origin -d 'Begin each message in the file with its place in the source'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l boot-timer -d 'Log how long the guest takes to boot, when it writes 123 to 0xc0000000'
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-seccomp -d 'Run without system call filters; there are none yet'
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-seccomp -d 'Let every thread make every system call; by default each is confined to those that it needs'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -s h -l help -d 'Print this help; -h prints a summary'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -s V -l version -d 'Print the version'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -f -a "attest" -d 'Ask a running VMM for a token that says which VM it is and what the kernel says of it'
