@@ -68,8 +68,7 @@ pub struct Findings {
     pub copies: u64,
     /// The guest's second-level page tables: how many roots, frames, and frames in entries of 2 MiB or more.
     pub stage2: (u64, u64, u64),
-    /// Guest frames: those of the canaries, of the second level, and those beside them in the VMM's address space, which
-    /// the guest has not touched yet.
+    /// Guest frames: those of the canaries and of the second level, which is all that the guest has touched.
     pub guest_frames: u64,
     /// Guest frames that a kernel half reaches, each counted once.
     pub reachable: u64,
@@ -93,8 +92,8 @@ pub fn examine(dump: &Dump, seed: Seed) -> Result<Findings> {
     let (levels, roots) = host_tables(dump)?;
     let canaries = Canaries::find(dump, seed)?;
     let stage2 = Stage2::find(dump, levels, &canaries.frames())?;
-    let mut guest: BTreeSet<u64> = canaries.frames().union(&stage2.frames).copied().collect();
-    let mappers = mappers(dump, levels, &roots, &mut guest)?;
+    let guest: BTreeSet<u64> = canaries.frames().union(&stage2.frames).copied().collect();
+    let mappers = mappers(dump, levels, &roots, &guest)?;
     let kernel = Kernel::walk(dump, levels, &roots, &guest)?;
     let (hidden, shredded) = hidden(dump, levels, &roots, &guest)?;
     let indices = canaries.whole.len() as u64;
@@ -149,6 +148,13 @@ impl Kernel {
         for &root in roots.kernel.iter().chain(&roots.user) {
             walker.walk(root, KERNEL..ENTRIES, &mut |leaf| kernel.leaf(leaf, roots.direct_map, guest))?;
         }
+        for &root in &roots.kernel {
+            Walker::new(memory, levels).walk(root, 0..KERNEL, &mut |leaf| {
+                if is_identity(&leaf) {
+                    kernel.leaf(leaf, roots.direct_map, guest);
+                }
+            })?;
+        }
         Ok(kernel)
     }
 
@@ -166,34 +172,23 @@ impl Kernel {
     }
 }
 
-/// Finds the processes that reach guest frames, and adds to these what lies beside them there.
-fn mappers(memory: &impl Memory, levels: u8, roots: &Roots, guest: &mut BTreeSet<u64>) -> Result<Vec<Mapper>> {
+/// Finds the processes that reach guest frames.
+fn mappers(memory: &impl Memory, levels: u8, roots: &Roots, guest: &BTreeSet<u64>) -> Result<Vec<Mapper>> {
     let mut found = Vec::new();
     for &root in &roots.kernel {
         let mut leaves = Vec::new();
         Walker::new(memory, levels).walk(root, 0..KERNEL, &mut |leaf| leaves.push(leaf))?;
-        if leaves.iter().any(|leaf| has_any(leaf, guest)) {
-            found.push((root, leaves));
+        leaves.retain(|leaf| !is_identity(leaf) && guest.range(leaf.pfn..leaf.pfn + leaf.pages).next().is_some());
+        if !leaves.is_empty() {
+            found.push(mapper(root, &leaves, guest));
         }
     }
-    let beside: Vec<u64> = found.iter().flat_map(|(_, leaves)| neighbours(leaves, guest)).collect();
-    guest.extend(beside);
-    Ok(found.into_iter().map(|(root, leaves)| mapper(root, &leaves, guest)).collect())
+    Ok(found)
 }
 
-fn has_any(leaf: &Leaf, guest: &BTreeSet<u64>) -> bool {
-    guest.range(leaf.pfn..leaf.pfn + leaf.pages).next().is_some()
-}
-
-/// Frames of large entries that lie, address by address, in a row with large entries of the guest's. What a process
-/// has of its own is mapped in small ones.
-fn neighbours(leaves: &[Leaf], guest: &BTreeSet<u64>) -> Vec<u64> {
-    let large: Vec<&Leaf> = leaves.iter().filter(|leaf| leaf.pages > 1).collect();
-    let rows = large.chunk_by(|one, next| one.address + (one.pages << 12) == next.address);
-    rows.filter(|row| row.iter().any(|leaf| has_any(leaf, guest)))
-        .flatten()
-        .flat_map(|leaf| leaf.pfn..leaf.pfn + leaf.pages)
-        .collect()
+/// Whether memory is mapped at its own physical address: the kernel's, for CPUs that start (`trampoline_pgd`).
+fn is_identity(leaf: &Leaf) -> bool {
+    leaf.address == leaf.pfn << 12
 }
 
 fn mapper(root: u64, leaves: &[Leaf], guest: &BTreeSet<u64>) -> Mapper {
@@ -236,22 +231,6 @@ mod tests {
 
     fn leaf(address: u64, pfn: u64, pages: u64) -> Leaf {
         Leaf { address, pfn, pages }
-    }
-
-    #[test]
-    fn neighbours_are_large_and_in_a_row_with_the_guests() {
-        const MIB: u64 = 1 << 20;
-        let leaves = [
-            leaf(0, 10 * 512, 512),
-            leaf(4 * MIB, 512, 512),
-            leaf(6 * MIB, 5 * 512, 512),
-            leaf(8 * MIB, 9999, 1),
-            leaf(12 * MIB, 7 * 512, 512),
-        ];
-        let guest = BTreeSet::from([513]);
-        let frames: BTreeSet<u64> = neighbours(&leaves, &guest).into_iter().collect();
-        assert_eq!(frames, (512..1024).chain(5 * 512..6 * 512).collect());
-        assert!(neighbours(&leaves, &BTreeSet::from([9999])).is_empty());
     }
 
     #[test]

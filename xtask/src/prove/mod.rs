@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// What the guest's RAM is.
     #[arg(long, value_enum, default_value_t = Memory::Secret)]
     memory: Memory,
+    /// One side only, for a quicker look.
+    #[arg(long, value_enum)]
+    only: Option<Side>,
     /// On every kind of host: 128 MiB to 2 GiB, KASLR on and off, PTI on and off, 1 and 2 CPUs, 4 and 5 levels.
     #[arg(long)]
     all: bool,
@@ -60,6 +63,15 @@ pub(crate) struct Args {
     report: Option<PathBuf>,
     #[command(flatten)]
     source: SourceArgs,
+}
+
+/// Where a witness stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    /// On the host, and in its kernel.
+    Inside,
+    /// Below the host.
+    Outside,
 }
 
 /// What the guest's RAM is.
@@ -85,9 +97,13 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     prepare::ensure(paths, &args.source, &[Build::Host(Host::Lab), Build::Guest])?;
     build_release(paths)?;
     let begun = Instant::now();
-    let cells: Vec<Cell> = if args.all { Cell::all().collect() } else { vec![USUAL] };
+    let cells: Vec<Cell> = match args.only {
+        Some(Side::Inside) => Vec::new(),
+        _ if args.all => Cell::all().collect(),
+        _ => vec![USUAL],
+    };
     let mut sum = Sum::default();
-    if args.memory == Memory::Secret {
+    if args.memory == Memory::Secret && args.only != Some(Side::Outside) {
         println!("== Inside: every probe on ordinary memory and on hidden guests");
         sum.report.matrix = inside::run(paths, &args.source)?;
         sum.objections.extend(inside::objections(&sum.report.matrix));
