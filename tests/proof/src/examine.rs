@@ -1,6 +1,6 @@
 //! What a dump says of a guest: where its memory is, and who can reach it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use secretvmm_canary::Seed;
@@ -25,6 +25,19 @@ pub struct Place {
     pub pfn: u64,
     /// Frames that the entry maps: 1, 512 or 262144.
     pub pages: u64,
+}
+
+/// A canary as it was read where the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The kernel's address.
+    pub address: u64,
+    /// The frame there.
+    pub pfn: u64,
+    /// Which canary it is.
+    pub index: u64,
+    /// The first bytes of what lies there.
+    pub bytes: [u8; 16],
 }
 
 /// A process whose page tables reach guest RAM.
@@ -74,6 +87,8 @@ pub struct Findings {
     pub reachable: u64,
     /// Some of the places.
     pub places: Vec<Place>,
+    /// The first canary among all of them.
+    pub sample: Option<Sample>,
     /// Who reaches guest frames in a user half.
     pub mappers: Vec<Mapper>,
     /// The direct map's entries for guest frames.
@@ -95,6 +110,7 @@ pub fn examine(dump: &Dump, seed: Seed) -> Result<Findings> {
     let guest: BTreeSet<u64> = canaries.frames().union(&stage2.frames).copied().collect();
     let mappers = mappers(dump, levels, &roots, &guest)?;
     let kernel = Kernel::walk(dump, levels, &roots, &guest)?;
+    let sample = sample(dump, &kernel.reached, &canaries)?;
     let (hidden, shredded) = hidden(dump, levels, &roots, &guest)?;
     let indices = canaries.whole.len() as u64;
     let outside: u64 = canaries.whole.values().map(|frames| frames.len() as u64 - 1).sum();
@@ -114,6 +130,7 @@ pub fn examine(dump: &Dump, seed: Seed) -> Result<Findings> {
         entries: [1, 512, 512 * 512].map(|size| kernel.direct.iter().filter(|leaf| leaf.pages == size).count() as u64),
         map: map::draw(&kernel.direct, &guest, &shredded, dump)?,
         places: kernel.places,
+        sample,
     })
 }
 
@@ -135,7 +152,8 @@ fn is_on(cr3: u64, roots: &Roots) -> bool {
 /// What the kernel halves of all roots reach.
 #[derive(Default)]
 struct Kernel {
-    reached: BTreeSet<u64>,
+    /// Frames, and an address of each.
+    reached: BTreeMap<u64, u64>,
     places: Vec<Place>,
     /// The direct map's leaves.
     direct: Vec<Leaf>,
@@ -163,13 +181,27 @@ impl Kernel {
             self.direct.push(leaf);
         }
         for &pfn in guest.range(leaf.pfn..leaf.pfn + leaf.pages) {
-            self.reached.insert(pfn);
+            let address = leaf.address + ((pfn - leaf.pfn) << 12);
+            self.reached.insert(pfn, address);
             if self.places.len() < NAMED {
-                let address = leaf.address + ((pfn - leaf.pfn) << 12);
                 self.places.push(Place { address, pfn, pages: leaf.pages });
             }
         }
     }
+}
+
+/// Reads the first canary that the kernel reaches.
+fn sample(memory: &impl Memory, reached: &BTreeMap<u64, u64>, canaries: &Canaries) -> Result<Option<Sample>> {
+    for (&index, frames) in &canaries.whole {
+        for &pfn in frames {
+            if let (Some(&address), Some(page)) = (reached.get(&pfn), memory.page(pfn)?)
+                && let Some(&bytes) = page.first_chunk()
+            {
+                return Ok(Some(Sample { address, pfn, index, bytes }));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Finds the processes that reach guest frames.

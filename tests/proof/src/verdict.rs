@@ -99,6 +99,7 @@ mod tests {
             guest_frames: 516,
             reachable: 0,
             places: Vec::new(),
+            sample: None,
             mappers: vec![Mapper { root: 9, frames: 516, range: (0x7000_0000, 0x7020_4000) }],
             hidden: Hidden { empty: 4, inverted: 512, ..Hidden::default() },
             entries: [0, 8, 0],

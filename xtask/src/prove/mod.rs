@@ -144,7 +144,7 @@ fn witness(paths: &Paths, args: &Args, cell: Cell, sum: &mut Sum) -> Result<()> 
         sum.reachable += findings.reachable;
         sum.add(cell, args.memory.argument(), &findings, objections(&findings, &running));
         if args.memory == Memory::Shared {
-            print::read(&findings, &running);
+            print::read(&findings);
         }
     }
     if args.memory == Memory::Secret {

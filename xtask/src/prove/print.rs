@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use secretvmm_canary::Seed;
-use secretvmm_proof::examine::Findings;
+use secretvmm_proof::examine::{Findings, Sample};
 use secretvmm_proof::orders::Running;
 
 use super::Sum;
@@ -45,12 +44,12 @@ fn mappers(findings: &Findings, running: &Running) -> String {
 }
 
 /// What a kernel half gave away.
-pub(super) fn read(findings: &Findings, running: &Running) {
-    let Some(place) = findings.places.first() else { return };
-    let bytes = running.seed.parse::<Seed>().map(|seed| seed.page(0));
-    let shown: String = bytes.iter().flat_map(|page| &page[..16]).map(|byte| format!("{byte:02x}")).collect();
-    println!("   READ: guest frame {:#x} at the kernel's address {:#x}", place.pfn, place.address);
-    println!("   READ: {} canaries; the first begins with {shown}", findings.canaries);
+pub(super) fn read(findings: &Findings) {
+    let Some(Sample { address, pfn, index, bytes }) = &findings.sample else { return };
+    let shown: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    println!(
+        "   READ: canary {index} of the guest, in frame {pfn:#x}, at the kernel's address {address:#x}: {shown}..."
+    );
 }
 
 /// The closing lines.
