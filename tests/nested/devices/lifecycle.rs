@@ -10,7 +10,7 @@ use super::vm::{Vm, empty_file};
 use crate::support::{assert_hidden, on_clean_host};
 
 #[test]
-fn requests_in_the_wrong_order_are_refused_with_the_reason() -> Result<()> {
+fn wrong_orders_are_refused_with_the_reason() -> Result<()> {
     on_clean_host(|| {
         let mut vm = Vm::new("orders")?;
         ensure!(vm.state()? == "Not started", "{}", vm.state()?);
