@@ -1,5 +1,5 @@
 //! The process's own limits.
-#![allow(unsafe_code)] // getrlimit and setrlimit.
+#![allow(unsafe_code)] // getrlimit, setrlimit and mallopt.
 
 use std::io;
 
@@ -20,6 +20,14 @@ pub fn raise_descriptors() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Has all threads allocate from one heap, to be called before there are any. Heaps of their own would cost each
+/// thread some memory, and glibc opens a file before it makes one smaller (malloc/arena.c, `shrink_heap`), which
+/// threads that serve clients and guests may not ([`crate::sandbox`]).
+pub fn share_heap() {
+    // SAFETY: sets a number that the allocator reads when a thread allocates for the first time.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 #[cfg(test)]

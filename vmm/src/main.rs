@@ -12,6 +12,7 @@ use secretvmm::requests::Requests;
 use secretvmm::{event_loop, exit, limits, logger, signals};
 
 fn main() -> ExitCode {
+    limits::share_heap();
     let cli = Cli::parse();
     logger::init(cli.log_level(), cli.id());
     if let Some(command) = cli.other_command() {

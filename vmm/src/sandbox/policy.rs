@@ -96,8 +96,8 @@ fn common() -> Policy {
     Policy::default()
         // Descriptors that are open: eventfds, sockets, files, pipes, terminal.
         .any(&[libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_close, libc::SYS_fcntl])
-        // The allocator; it asks for the number of CPUs when it makes an arena. Nothing becomes executable.
-        .any(&[libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_sched_getaffinity])
+        // The allocator. Nothing becomes executable.
+        .any(&[libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise])
         .without(libc::SYS_mmap, 2, executable)
         .without(libc::SYS_mprotect, 2, executable)
         // Locks, and waiting.
