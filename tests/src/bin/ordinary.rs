@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -45,6 +47,12 @@ fn main() -> Result<()> {
     let (first, last, pages) = (offset(0), offset(cli.pages - 1), cli.pages);
     println!("canary: seed={seed} pages={pages} frames={pages} first_gpa={first:#x} last_gpa={last:#x}");
     io::stdout().flush()?;
+    // A process that never runs is not seen by what looks at the one that runs.
+    thread::spawn(|| {
+        loop {
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }

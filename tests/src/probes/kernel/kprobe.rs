@@ -43,7 +43,8 @@ fn trace_one(address: u64) -> Result<String> {
     let _ = nix::unistd::getppid();
     put("events/secretvmm/fetch/enable", "0")?;
     let trace = fs::read_to_string(format!("{TRACING}/trace"))?;
-    put("kprobe_events", "-:secretvmm/fetch")?;
+    // To open it for a new content removes every event.
+    put("kprobe_events", "")?;
     let line = trace.lines().find_map(|line| line.split_once(" fetch: ").map(|(_, what)| what.to_owned()));
     line.context("The event did not happen")
 }
