@@ -92,6 +92,15 @@ impl Area {
         unsafe { madvise(self.start.cast(), self.length, MmapAdvise::MADV_HUGEPAGE) }
     }
 
+    /// Lets the kernel merge pages that are alike, of private memory.
+    ///
+    /// # Errors
+    /// The kernel has no KSM.
+    pub fn allow_merging(&self) -> Result<(), Errno> {
+        // SAFETY: as above.
+        unsafe { madvise(self.start.cast(), self.length, MmapAdvise::MADV_MERGEABLE) }
+    }
+
     /// Gives the page at an offset back, of private memory (`MADV_DONTNEED`).
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use secretvmm_canary::PAGE_SIZE;
 
-use crate::probes::{Outcome, Subject, Tally};
+use crate::probes::{Class, Outcome, Subject, Tally};
 use crate::tracee::Tracee;
 
 const PATTERN: &str = "/proc/sys/kernel/core_pattern";
@@ -46,13 +46,16 @@ fn dump(subject: &Subject<'_>, tracee: &mut Tracee) -> Result<Outcome> {
     child.end(Signal::SIGABRT, tracee)?;
     tracee.must(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_CORE), before, 0])?;
     fs::write(PATTERN, pattern)?;
+    if !Path::new(CORE).exists() {
+        return Ok(Outcome::new(Class::Absent, "the kernel wrote no core dump"));
+    }
     let outcome = search(subject);
-    fs::remove_file(CORE).context("There is no core dump")?;
+    fs::remove_file(CORE).context("The core dump stays")?;
     outcome
 }
 
 fn search(subject: &Subject<'_>) -> Result<Outcome> {
-    let core = File::open(Path::new(CORE)).context("There is no core dump")?;
+    let core = File::open(CORE).context("Cannot open the core dump")?;
     let length = core.metadata()?.len();
     ensure!(length > 1 << 16, "The core dump has {length} bytes only");
     let mut tally = Tally::default();

@@ -1,4 +1,5 @@
-//! Kernel samepage merging. The target's RAM has many pages with the same contents.
+//! Kernel samepage merging. The target's RAM has many pages with the same contents; so have a few pages of the prober's
+//! own, which must be merged, or the daemon did not work.
 
 use std::fs;
 use std::thread::sleep;
@@ -6,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::host::process::resident_pages;
+use crate::area::Area;
+use crate::host::process::{frames_of, resident_pages};
 use crate::probes::{Outcome, Subject};
 use crate::tracee::Tracee;
 
 const FOLDER: &str = "/sys/kernel/mm/ksm";
 /// A page is merged in the second scan after it came, at the latest in the third.
 const SCANS: u64 = 3;
+const BAIT: usize = 16 * 4096;
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
@@ -20,7 +23,11 @@ pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
     let before = frames(subject)?;
     let mut tracee = Tracee::attach(subject.pid())?;
     let answer = tracee.call(libc::SYS_madvise, &[start, length, libc::MADV_MERGEABLE as u64])?;
+    let bait = Area::private(BAIT)?;
+    bait.touch();
+    bait.allow_merging()?;
     scan()?;
+    ensure!(frames_of(&bait)?.windows(2).any(|pair| pair[0] == pair[1]), "KSM has not even merged our own pages");
     let after = frames(subject)?;
     let changed = before.iter().filter(|page| after.iter().any(|now| now.0 == page.0 && now.1 != page.1)).count();
     tracee.call(libc::SYS_madvise, &[start, length, libc::MADV_UNMERGEABLE as u64])?.context("Still merged")?;
