@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libc::{c_long, user_regs_struct};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -251,16 +251,24 @@ impl Tracee {
         Ok(())
     }
 
-    /// Ends a child of `parent`, by a signal that it has not handled.
+    /// Ends a child of `parent` by a signal that it has not handled, before it executes anything of its own.
     ///
     /// # Errors
     /// It cannot be ended.
     pub fn end(mut self, signal: Signal, parent: &mut Tracee) -> Result<()> {
         // Nothing of it has to be put right.
         self.ended = true;
-        let pid = self.pid;
-        ptrace::detach(pid, signal).context("Cannot end the child")?;
-        parent.must(libc::SYS_wait4, &[pid.as_raw() as u64, 0, libc::__WALL as u64, 0]).map(drop)
+        kill(self.pid, signal).context("Cannot send the child a signal")?;
+        if signal == Signal::SIGKILL {
+            waitpid(self.pid, Some(WaitPidFlag::__WALL))?;
+        } else {
+            // Other signals are for the tracer to pass on.
+            ptrace::cont(self.pid, None)?;
+            let stop = waitpid(self.pid, Some(WaitPidFlag::__WALL))?;
+            ensure!(matches!(stop, WaitStatus::Stopped(_, got) if got == signal), "Instead of {signal}: {stop:?}");
+            ptrace::detach(self.pid, signal)?;
+        }
+        parent.must(libc::SYS_wait4, &[self.pid().into(), 0, libc::__WALL as u64, 0]).map(drop)
     }
 
     fn let_go(&mut self) -> Result<()> {

@@ -4,6 +4,7 @@ mod attest;
 mod boot;
 mod ending;
 mod figures;
+mod hibernation;
 mod hidden;
 mod limits;
 mod pages;

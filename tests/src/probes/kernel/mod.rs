@@ -8,7 +8,6 @@ mod bpf_user;
 mod dev_mem_map;
 mod dev_mem_read;
 mod direct_map_scan;
-mod hibernation;
 mod kcore_vmalloc;
 mod kexec;
 mod kprobe;
@@ -38,6 +37,5 @@ pub(super) const PROBES: &[MatrixProbe] = &[
     MatrixProbe::new("BPF probe_read_kernel", TRACING, bpf_kernel::run),
     MatrixProbe::new("kprobe fetch @address", TRACING, kprobe::run),
     MatrixProbe::new("BPF probe_read_user in the VMM", OWN, bpf_user::run),
-    MatrixProbe::new("hibernation image", "hibernation", hibernation::run),
     MatrixProbe::new("kexec_load", "kdump/vmcore, kexec", kexec::run),
 ];
