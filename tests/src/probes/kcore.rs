@@ -89,30 +89,12 @@ pub fn direct_map_address(pfn: u64) -> Result<u64> {
     direct.filter(holds).find_map(inside).with_context(|| format!("kcore shows no frame {pfn:#x}"))
 }
 
-/// A page at any kernel address that kcore has a segment for, with or without a physical address.
-///
-/// # Errors
-/// As [`run`], or it has none.
-pub fn page_at(address: u64) -> Result<Result<[u8; PAGE_SIZE], Errno>> {
-    let kcore = File::open(PATH).with_context(|| format!("Cannot open {PATH}; the lab kernel has it"))?;
-    let segments = segments(&kcore)?;
-    let holds = |segment: &&Segment| address >= segment.address && address - segment.address < segment.length;
-    let segment = segments.iter().find(holds).with_context(|| format!("kcore has no address {address:#x}"))?;
-    let mut page = [0; PAGE_SIZE];
-    let read = kcore.read_exact_at(&mut page, segment.offset + (address - segment.address));
-    Ok(read.map(|()| page).map_err(|error| errno_of(&error)))
-}
-
 /// The segments with a physical address (fs/proc/kcore.c gives all others the address of all ones): the direct map, and
 /// the kernel image, which maps some of the same frames a second time.
 fn physical_segments(kcore: &File) -> Result<Vec<Segment>> {
-    Ok(segments(kcore)?.into_iter().filter(|segment| segment.physical != u64::MAX).collect())
-}
-
-fn segments(kcore: &File) -> Result<Vec<Segment>> {
     let headers = ElfStream::<LittleEndian, _>::open_stream(kcore.try_clone()?)
         .with_context(|| format!("Cannot understand {PATH}"))?;
-    let loads = headers.segments().iter().filter(|header| header.p_type == PT_LOAD);
+    let loads = headers.segments().iter().filter(|header| header.p_type == PT_LOAD && header.p_paddr != u64::MAX);
     let segment = |h: &elf::segment::ProgramHeader| Segment {
         address: h.p_vaddr,
         physical: h.p_paddr,

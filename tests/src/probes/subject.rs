@@ -12,6 +12,7 @@ use crate::host::process::{Mapping, frame_at, mappings, resident_pages};
 use crate::host::witness::Witness;
 use crate::sys;
 
+const HUGE_SIZE: u64 = 2 << 20;
 /// Files smaller than this hold no guest RAM.
 const SMALLEST: u64 = 1 << 20;
 
@@ -83,6 +84,14 @@ impl<'a> Subject<'a> {
         let answer = deed()?;
         let after = self.frames()?;
         Ok(Outcome::of_move(before.iter().zip(&after).filter(|(was, is)| was != is).count(), answer))
+    }
+
+    /// The address and length of what could be one huge page around an address, as far as it is RAM.
+    pub fn huge_around(&self, hva: u64) -> (u64, u64) {
+        let start = hva / HUGE_SIZE * HUGE_SIZE;
+        let end = (start + HUGE_SIZE).min(self.ram.end);
+        let start = start.max(self.ram.start);
+        (start, end - start)
     }
 
     /// What a page that was read says.

@@ -8,7 +8,6 @@ mod bpf_user;
 mod dev_mem_map;
 mod dev_mem_read;
 mod direct_map_scan;
-mod kcore_vmalloc;
 mod kexec;
 mod kprobe;
 mod ptdump;
@@ -27,7 +26,6 @@ pub(super) const FIRST: &[MatrixProbe] =
 
 pub(super) const PROBES: &[MatrixProbe] = &[
     MatrixProbe::tally("/proc/kcore, direct map and image", KCORE, super::kcore::run),
-    MatrixProbe::new("/proc/kcore, vmalloc", KCORE, kcore_vmalloc::run),
     MatrixProbe::new("/dev/mem read", "/dev/mem", dev_mem_read::run),
     MatrixProbe::new("/dev/mem mmap", "/dev/mem", dev_mem_map::run),
     MatrixProbe::new("page-table dump", "the direct map", ptdump::run),

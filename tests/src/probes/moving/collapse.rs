@@ -5,14 +5,12 @@ use anyhow::Result;
 use crate::probes::{Outcome, Subject};
 use crate::sys::process_madvise;
 
-const HUGE: u64 = 2 << 20;
-
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
     let process = subject.pidfd()?;
     subject.moved_by(|| {
         let answers = subject.planted.iter().map(|hva| {
-            let start = (hva / HUGE * HUGE).max(subject.ram.start);
-            process_madvise(&process, start, HUGE, libc::MADV_COLLAPSE)
+            let (start, length) = subject.huge_around(*hva);
+            process_madvise(&process, start, length, libc::MADV_COLLAPSE)
         });
         Ok(answers.collect())
     })

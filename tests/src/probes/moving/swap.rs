@@ -18,10 +18,11 @@ const PIECE: usize = 1 << 20;
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
     begin()?;
     let process = subject.pidfd()?;
-    let answer = subject
-        .planted
-        .iter()
-        .try_for_each(|&hva| sys::process_madvise(&process, hva, PAGE_SIZE as u64, libc::MADV_PAGEOUT));
+    // A huge page goes as a whole or not at all.
+    let answer = subject.planted.iter().try_for_each(|&hva| {
+        let (start, length) = subject.huge_around(hva);
+        sys::process_madvise(&process, start, length, libc::MADV_PAGEOUT)
+    });
     let found = search(subject);
     sys::swap(c"/dev/ram0", false).context("Cannot cease to swap")?;
     let found = found?;
