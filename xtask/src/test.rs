@@ -25,10 +25,13 @@ use crate::support::cache;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::duration;
-use crate::{image, matrix, nested, prepare, reference, setup};
+use crate::{image, matrix, nested, prepare, prove, reference, setup};
 
 /// The suite of requests that a program makes up, and its folder below target/.
 const REQUESTS: &str = "requests";
+
+/// The witness outside, as a suite of one test.
+const OUTSIDE: &str = "outside";
 
 /// A suite with more tests than this is spread over several hosts.
 const TESTS_A_HOST: usize = 10;
@@ -193,7 +196,12 @@ fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Resul
     }
 
     let workers = nested::at_once()?;
-    let queue: VecDeque<Part<'_>> = with.into_iter().flat_map(|(suite, tests)| parts(suite, &tests, workers)).collect();
+    let mut queue: VecDeque<Part<'_>> = with.iter().flat_map(|(suite, tests)| parts(suite, tests, workers)).collect();
+    let all = args.suite.is_none() && args.filter.is_none();
+    if all {
+        // After the first parts, which take longest.
+        queue.insert(workers.min(queue.len()), Part::Outside);
+    }
     let queue = Mutex::new(queue);
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -203,13 +211,16 @@ fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Resul
                     // Not in a `while let`, which would hold the lock as long as the part runs.
                     let Some(part) = lock(&queue).pop_front() else { break };
                     let result = run_part(paths, args, &part, &program);
-                    lock(&done).push((part.suite.name, result));
+                    lock(&done).push((part.name(), result));
                 }
             });
         }
     });
     let mut results: Vec<Suite> = suites.iter().map(|suite| Suite::whole(suite.name, &lock(&done))).collect();
     matrix::keep(paths, results.iter().flat_map(|suite| &suite.cells))?;
+    if all {
+        results.push(Suite::whole(OUTSIDE, &lock(&done)));
+    }
     if args.filter.is_none() {
         results.extend(without.iter().map(|(suite, _)| Suite::not_run(suite.name, "it has no tests")));
     }
@@ -259,10 +270,21 @@ fn list(program: &Path) -> Result<Vec<String>> {
     Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
-/// Tests of one suite that one host runs, one after the other.
-struct Part<'a> {
-    suite: &'a NestedSuite,
-    tests: Vec<String>,
+/// What one worker does in one go.
+enum Part<'a> {
+    /// Tests of one suite that one host runs, one after the other.
+    Tests { suite: &'a NestedSuite, tests: Vec<String> },
+    /// The witness outside.
+    Outside,
+}
+
+impl Part<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Tests { suite, .. } => suite.name,
+            Self::Outside => OUTSIDE,
+        }
+    }
 }
 
 /// Deals a suite's tests out to `hosts`, if they are many: neighbours, which take about
@@ -270,23 +292,47 @@ struct Part<'a> {
 fn parts<'a>(suite: &'a NestedSuite, tests: &[String], hosts: usize) -> Vec<Part<'a>> {
     let count = tests.len().div_ceil(TESTS_A_HOST).min(hosts).max(1);
     let share = |first| tests.iter().skip(first).step_by(count).cloned().collect();
-    (0..count).map(|first| Part { suite, tests: share(first) }).collect()
+    (0..count).map(|first| Part::Tests { suite, tests: share(first) }).collect()
+}
+
+fn run_part(paths: &Paths, args: &Args, part: &Part<'_>, program: &Path) -> Suite {
+    match part {
+        Part::Tests { suite, tests } => run_tests(paths, args, suite, tests, program),
+        Part::Outside => outside(paths, args),
+    }
+}
+
+/// Runs the witness outside; shows what it says when it has ended.
+fn outside(paths: &Paths, args: &Args) -> Suite {
+    eprintln!("xtask: suite {OUTSIDE}: hosts to look at from outside");
+    let begun = Instant::now();
+    let mut suite = Suite { name: OUTSIDE.into(), ..Suite::default() };
+    match prove::command(paths, &args.source, args.full).stdin(Stdio::null()).stderr(Stdio::inherit()).output() {
+        Ok(output) => {
+            println!("{}", String::from_utf8_lossy(&output.stdout).trim_end());
+            let passed = output.status.success();
+            suite.counts = Counts { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
+        }
+        Err(error) => suite.trouble = Some(format!("Cannot run xtask: {error}")),
+    }
+    suite.time = begun.elapsed();
+    suite
 }
 
 /// Boots a host and runs the tests there.
-fn run_part(paths: &Paths, args: &Args, part: &Part<'_>, program: &Path) -> Suite {
-    eprintln!("xtask: suite {}: a host for {} tests", part.suite.name, part.tests.len());
+fn run_tests(paths: &Paths, args: &Args, of: &NestedSuite, tests: &[String], program: &Path) -> Suite {
+    eprintln!("xtask: suite {}: a host for {} tests", of.name, tests.len());
     let begun = Instant::now();
     let copy = Capture::default();
     let mut command: Vec<OsString> = vec![program.into(), "--test-threads=1".into(), "--exact".into()];
-    command.extend(part.tests.iter().map(OsString::from));
+    command.extend(tests.iter().map(OsString::from));
     let job = Job {
-        machine: part.suite.machine(),
-        timeout: Some(part.suite.limit),
+        machine: of.machine(),
+        timeout: Some(of.limit),
         copy: Some(copy.clone()),
-        ..Job::new(part.suite.host, &args.source, command)
+        ..Job::new(of.host, &args.source, command)
     };
-    let mut suite = Suite { name: part.suite.name.into(), ..Suite::default() };
+    let mut suite = Suite { name: of.name.into(), ..Suite::default() };
     let result = host::run_job(paths, &job);
     suite.counts = Counts::of(&copy.text());
     suite.cells = matrix::cells(&copy.text());
@@ -391,8 +437,11 @@ mod tests {
     #[test]
     fn parts_deal_many_tests_to_all_hosts_and_few_to_one() {
         let names: Vec<String> = (0..25).map(|number| format!("lab::t{number}")).collect();
-        let sizes =
-            |tests: &[String], hosts| parts(&SUITES[0], tests, hosts).iter().map(|part| part.tests.len()).collect();
+        let size = |part: &Part<'_>| match part {
+            Part::Tests { tests, .. } => tests.len(),
+            Part::Outside => 0,
+        };
+        let sizes = |tests: &[String], hosts| parts(&SUITES[0], tests, hosts).iter().map(size).collect();
         let (two, one): (Vec<usize>, Vec<usize>) = (sizes(&names, 2), sizes(&names[..3], 2));
         assert_eq!((two, one), (vec![13, 12], vec![3]));
     }

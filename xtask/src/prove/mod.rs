@@ -15,6 +15,7 @@ mod scenes;
 mod stage;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -30,7 +31,7 @@ use crate::kernel::SourceArgs;
 use crate::prepare::{self, Build};
 use crate::setup;
 use crate::support::paths::Paths;
-use cell::{Cell, USUAL};
+use cell::{Cell, EVERY_DAY, USUAL};
 use report::{Look, Report};
 use stage::{Snapshot, Stage};
 
@@ -54,6 +55,9 @@ pub(crate) struct Args {
     /// On every kind of host: 128 MiB to 2 GiB, KASLR on and off, PTI on and off, 1 and 2 CPUs, 4 and 5 levels.
     #[arg(long)]
     all: bool,
+    /// On these kinds of host only, by their numbers among all: 0 to 23.
+    #[arg(long, value_delimiter = ',', value_name = "N", conflicts_with = "all", value_parser = clap::value_parser!(u32).range(0..24))]
+    hosts: Vec<u32>,
     /// Looks at each host, while the guest works.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     snapshots: u32,
@@ -100,7 +104,8 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     let cells: Vec<Cell> = match args.only {
         Some(Side::Inside) => Vec::new(),
         _ if args.all => Cell::all().collect(),
-        _ => vec![USUAL],
+        _ if args.hosts.is_empty() => vec![USUAL],
+        _ => args.hosts.iter().filter_map(|number| Cell::all().nth(*number as usize)).collect(),
     };
     let mut sum = Sum::default();
     if args.memory == Memory::Secret && args.only != Some(Side::Outside) {
@@ -119,6 +124,18 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     }
     print::sum(&sum, begun.elapsed());
     Ok(u8::from(!sum.objections.is_empty()))
+}
+
+/// The witness outside as a part of the tests, in a process of its own, whose output it gives: on every kind of host,
+/// twenty looks each, or on few of them that have each property at least once, one look each.
+pub(crate) fn command(paths: &Paths, source: &SourceArgs, full: bool) -> Command {
+    let mut command = Command::new(&paths.xtask);
+    command.args(["prove", "--only", "outside"]);
+    command.args(if full { &["--all", "--snapshots", "20"][..] } else { &["--hosts", EVERY_DAY] });
+    if let Some(given) = &source.kernel_source {
+        command.arg("--kernel-source").arg(given);
+    }
+    command
 }
 
 /// What all looks came to.
