@@ -11,6 +11,7 @@ use super::seccomp::Policy;
 
 /// `<linux/kvm.h>`.
 const KVMIO: u32 = 0xae;
+const KVM_CHECK_EXTENSION: c_ulong = ioctl_expr(_IOC_NONE, KVMIO, 0x03, 0);
 const KVM_RUN: c_ulong = ioctl_expr(_IOC_NONE, KVMIO, 0x80, 0);
 const KVM_GET_REGS: c_ulong = ioctl_expr(_IOC_READ, KVMIO, 0x81, size_of::<kvm_bindings::kvm_regs>() as u32);
 const KVM_KVMCLOCK_CTRL: c_ulong = ioctl_expr(_IOC_NONE, KVMIO, 0xad, 0);
@@ -56,8 +57,8 @@ fn main() -> Policy {
         .any(&[libc::SYS_unlink, libc::SYS_unlinkat])
         // SIGTSTP is done by SIGSTOP, vCPUs are kicked by the first real-time signal; a panic aborts.
         .only(libc::SYS_tgkill, 2, &[signal(libc::SIGSTOP), signal(libc::SIGABRT), signal(libc::SIGRTMIN())])
-        // Whether standard input is a terminal, and its raw mode.
-        .only(libc::SYS_ioctl, 1, &[libc::TCGETS])
+        // Whether standard input is a terminal, and its raw mode; for evidence, what KVM can do with secret memory.
+        .only(libc::SYS_ioctl, 1, &[libc::TCGETS, KVM_CHECK_EXTENSION])
 }
 
 /// HTTP: clients come in over the listening socket, and calls go to the main thread. It opens nothing.
