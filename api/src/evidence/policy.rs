@@ -91,7 +91,7 @@ pub struct VmPolicy {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryPolicy {
-    /// The most pages that KVM may have mapped in the kernel. A guest with kvm-clock has one or two.
+    /// The most pages that KVM may have mapped in the kernel at that moment.
     pub max_aliases: u64,
     /// Whether every page has to be there already.
     pub all_resident: bool,

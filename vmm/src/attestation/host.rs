@@ -30,7 +30,7 @@ enum Answer {
 ///
 /// # Errors
 /// There is no /proc.
-pub(super) fn ask(root: &Path, secretmem: u32) -> io::Result<Host> {
+pub(crate) fn ask(root: &Path, secretmem: u32) -> io::Result<Host> {
     let kernel = fs::read_to_string(root.join("proc/sys/kernel/osrelease"))?.trim().to_owned();
     let file = |folder: &str, name: &str| read(&root.join(folder), name);
     Ok(Host {

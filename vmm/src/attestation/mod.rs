@@ -5,7 +5,7 @@
 //! this (`secretvmm_api::evidence::MEANING`). docs/attestation.md has the format.
 
 pub mod commands;
-mod host;
+pub(crate) mod host;
 mod key;
 
 use std::fs::File;
