@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use secretvmm_tests::holder::Holder;
 use secretvmm_tests::host::direct_map::{DirectMap, meminfo_bytes};
+use secretvmm_tests::host::jit;
 use secretvmm_tests::host::stage2::Stage2;
 
 use crate::support::{assert_hidden, assert_preflight_refuses, on_clean_host, own_guest, power_off};
@@ -15,6 +16,7 @@ const WITHOUT_RIGHT: [&str; 5] = ["setpriv", "--bounding-set", "-ipc_lock", "--i
 #[test]
 fn guest_on_the_pool_is_2m_and_leaves_the_direct_map_alone() -> Result<()> {
     on_clean_host(|| {
+        jit::keep()?;
         let (before, free) = (DirectMap::now()?, pool_free()?);
         let mut guest = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]).start()?;
         guest.wait_for_shell()?;

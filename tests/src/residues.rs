@@ -14,6 +14,7 @@ use secretvmm_canary::{PAGE_SIZE, Seed};
 
 use crate::area::Area;
 use crate::guest::{BOOT_LIMIT, Ending, STEP_LIMIT};
+use crate::host::jit;
 use crate::host::kernel_log::KernelLog;
 use crate::host::physical;
 use crate::host::process::frames_of;
@@ -34,6 +35,7 @@ const HANDLES: u64 = 64;
 /// # Errors
 /// A canary was found, the control was not, or the host is not as it was.
 pub fn run(kills: u64, seed: u64) -> Result<()> {
+    jit::keep()?;
     let witness = Witness::load()?;
     let mut log = KernelLog::from_now()?;
     let mut dice = Dice::new(seed);

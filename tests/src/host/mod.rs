@@ -2,6 +2,7 @@
 
 pub mod direct_map;
 pub mod fdinfo;
+pub mod jit;
 pub mod kernel_log;
 pub mod numa;
 pub mod page_tables;

@@ -33,9 +33,11 @@ impl Load {
     pub(super) fn start(guest: &mut Guest) -> Result<()> {
         guest
             .shell("ip addr add 172.31.7.2/24 dev eth0; ip link set eth0 up; ping -c 1 -W 10 172.31.7.1 >/dev/null")?;
-        guest
-            .shell("(while :; do dd if=/dev/urandom of=/dev/vda bs=64k count=32 conv=fsync; done) >/dev/null 2>&1 &")?;
-        guest.shell("(while :; do ping -c 20 -A -s 1400 172.31.7.1; done) >/dev/null 2>&1 &").map(drop)
+        for load in ["dd if=/dev/urandom of=/dev/vda bs=64k count=32 conv=fsync", "ping -c 20 -A -s 1400 172.31.7.1"] {
+            // In braces, since the harness appends to the line.
+            guest.shell(&format!("{{ while :; do {load}; done >/dev/null 2>&1 & }}"))?;
+        }
+        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use secretmem::memlock;
 
+use crate::host::jit;
 use crate::report::figure;
 use board::{Board, Count};
 use dice::Dice;
@@ -40,6 +41,7 @@ const CHECK_EVERY: u64 = 500;
 /// race is about did not happen at all.
 pub fn run(rounds: u64, vmm_rounds: u64, seed: u64) -> Result<()> {
     memlock::make_room(u64::MAX)?;
+    jit::keep()?;
     let board = Board::new()?;
     let mut dice = Dice::new(seed);
     for number in 0..WARM_UP {
