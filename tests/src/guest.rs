@@ -37,7 +37,8 @@ const DEFAULT_CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1";
 pub struct GuestBuilder {
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
-    cmdline: String,
+    /// What is added to the default command line; None: nothing is said of it.
+    cmdline: Option<String>,
 }
 
 /// A running `secretvmm`. Dropping it kills it.
@@ -90,22 +91,28 @@ pub fn parse_canary(line: &str) -> Result<(Canary, Vec<u64>)> {
 }
 
 impl GuestBuilder {
-    /// A guest with a given kernel image; everything else as `secretvmm` has it by default.
+    /// A guest with a given kernel image, whose kernel prints errors only, since each character is an exit;
+    /// everything else as `secretvmm` has it by default.
     pub fn new(kernel: impl AsRef<Path>) -> Self {
         let arguments = vec!["--kernel".into(), kernel.as_ref().into()];
-        GuestBuilder { wrapper: Vec::new(), arguments, cmdline: String::new() }
+        GuestBuilder { wrapper: Vec::new(), arguments, cmdline: Some(" quiet".into()) }
+    }
+
+    /// With the command line that `secretvmm` has by default.
+    pub fn default_cmdline(self) -> Self {
+        GuestBuilder { cmdline: None, ..self }
     }
 
     /// The guest that a `--config-file` describes.
     pub fn from_file(config: &Path) -> Self {
         let arguments = vec!["--config-file".into(), config.into()];
-        GuestBuilder { wrapper: Vec::new(), arguments, cmdline: String::new() }
+        GuestBuilder { wrapper: Vec::new(), arguments, cmdline: None }
     }
 
     /// No guest yet: the VMM waits for requests at a unix socket.
     pub fn api(socket: &Path) -> Self {
         let arguments = vec!["--api-sock".into(), socket.into()];
-        GuestBuilder { wrapper: Vec::new(), arguments, cmdline: String::new() }
+        GuestBuilder { wrapper: Vec::new(), arguments, cmdline: None }
     }
 
     /// Adds arguments as they are.
@@ -136,7 +143,7 @@ impl GuestBuilder {
 
     /// Parameters after the default kernel command line.
     pub fn parameters(mut self, parameters: &str) -> Self {
-        let _ = write!(self.cmdline, " {parameters}");
+        let _ = write!(self.cmdline.get_or_insert_default(), " {parameters}");
         self
     }
 
@@ -150,8 +157,8 @@ impl GuestBuilder {
         let mut words = self.wrapper.iter().cloned().chain([OsString::from("secretvmm")]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).args(&self.arguments);
-        if !self.cmdline.is_empty() {
-            command.arg("--cmdline").arg(format!("{DEFAULT_CMDLINE}{}", self.cmdline));
+        if let Some(added) = &self.cmdline {
+            command.arg("--cmdline").arg(format!("{DEFAULT_CMDLINE}{added}"));
         }
         command.stderr(Stdio::piped());
         command

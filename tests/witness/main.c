@@ -11,6 +11,7 @@
  *               leaf ADDRESS 4K|2M|1G direct|image|vmalloc|modules|other pfn=FIRST frames=N
  *   touch     read: cpu N readable BYTES refused BYTES, of the set by the direct map
  *   physical  read at a physical address: memory by the direct map, EFAULT where it has a hole
+ *   heads     read at 8 times a frame number: the first u64 of each frame by the direct map, all ones where it has a hole
  *   window    write a frame number: a second mapping of that frame is held, until 0 is written; read: its contents
  *   leak      write "direct FRAME" or "image FRAME": a mapping that no part of the kernel may make, until 0 is written
  */
@@ -43,6 +44,12 @@ static const struct file_operations frames_fops = {
 static const struct file_operations physical_fops = {
 	.owner = THIS_MODULE,
 	.read = physical_read,
+	.llseek = default_llseek,
+};
+
+static const struct file_operations heads_fops = {
+	.owner = THIS_MODULE,
+	.read = heads_read,
 	.llseek = default_llseek,
 };
 
@@ -81,6 +88,7 @@ static int __init witness_init(void)
 	debugfs_create_file("walk", 0400, folder, NULL, &walk_fops);
 	debugfs_create_file("touch", 0400, folder, NULL, &touch_fops);
 	debugfs_create_file("physical", 0400, folder, NULL, &physical_fops);
+	debugfs_create_file("heads", 0400, folder, NULL, &heads_fops);
 	debugfs_create_file("window", 0600, folder, NULL, &window_fops);
 	debugfs_create_file("leak", 0200, folder, NULL, &leak_fops);
 	return PTR_ERR_OR_ZERO(folder);

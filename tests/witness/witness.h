@@ -33,6 +33,7 @@ int walk_show(struct seq_file *m, void *unused);
 /* reads.c */
 int touch_show(struct seq_file *m, void *unused);
 ssize_t physical_read(struct file *file, char __user *buf, size_t count, loff_t *ppos);
+ssize_t heads_read(struct file *file, char __user *buf, size_t count, loff_t *ppos);
 
 /* window.c */
 ssize_t window_read(struct file *file, char __user *buf, size_t count, loff_t *ppos);

@@ -68,12 +68,18 @@ impl Seed {
     /// Tells whether `page` carries a canary of this seed. Pages shorter than [`PAGE_SIZE`] never do.
     pub fn recognise(self, page: &[u8]) -> Option<Match> {
         let mut words = page.chunks_exact(8).map(le_word);
-        let index = words.next()? ^ mix(self.0);
-        if page.len() != PAGE_SIZE || index >= MAX_INDEX {
+        let index = self.index_of(words.next()?)?;
+        if page.len() != PAGE_SIZE {
             return None;
         }
         let intact = (1..).zip(words).filter(|&(position, word)| word == self.word(index, position)).count();
         (intact >= MIN_WORDS).then_some(Match { index, words: intact + 1 })
+    }
+
+    /// Which page it may be that begins with this word: none other than what [`Seed::recognise`] is worth asking about.
+    pub fn index_of(self, first_word: u64) -> Option<u64> {
+        let index = first_word ^ mix(self.0);
+        (index < MAX_INDEX).then_some(index)
     }
 
     fn word(self, index: u64, position: u64) -> u64 {

@@ -48,7 +48,7 @@ fn configuration_file_has_every_device_and_needs_no_api() -> Result<()> {
         let config = json!({
             "boot-source": {
                 "kernel_image_path": artifact(GUEST_BZIMAGE)?,
-                "boot_args": "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1",
+                "boot_args": "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1 quiet",
             },
             "machine-config": { "vcpu_count": 2, "mem_size_mib": 256, "smt": false, "track_dirty_pages": false },
             "drives": [{ "drive_id": "data", "path_on_host": disk, "is_root_device": false, "is_read_only": true }],

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::Scratch;
 
 /// The command line of demo guests: what the VMM gives them by default.
-const CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1";
+const CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1 quiet";
 
 /// The process, its console and its API.
 pub(crate) struct Vm {

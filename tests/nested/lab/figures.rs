@@ -14,7 +14,7 @@ const GUEST_RAM_KIB: u64 = 16 << 10;
 #[test]
 fn start_time_and_own_memory_are_printed() -> Result<()> {
     on_clean_host(|| {
-        let guest = own_guest()?.memory("128M");
+        let guest = own_guest()?.default_cmdline().memory("128M");
         measure("secret memory", &guest)?;
         measure("shared memory", &guest.shared_memory())
     })

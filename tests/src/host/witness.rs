@@ -125,6 +125,15 @@ impl Witness {
         File::open(format!("{FOLDER}/physical")).context("Cannot open the direct map")
     }
 
+    /// The first word of each frame as the direct map shows it: the offset is 8 times the frame number, all ones stand
+    /// for a hole. One read gives 512 of them at most.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn heads(&self) -> Result<File> {
+        File::open(format!("{FOLDER}/heads")).context("Cannot open the first words of the direct map")
+    }
+
     fn ask(&self, pfns: &[u64]) -> Result<()> {
         let bytes = pfns.iter().flat_map(|pfn| pfn.to_ne_bytes()).collect::<Vec<_>>();
         fs::write(format!("{FOLDER}/frames"), bytes).context("The module does not take the frames")

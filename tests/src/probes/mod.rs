@@ -86,7 +86,7 @@ impl MatrixProbe {
     /// What comes of it; a failure of the probe's own is an outcome, too.
     pub fn outcome(&self, subject: &Subject<'_>) -> Outcome {
         let outcome = match self.run {
-            Run::Tally(run) => run(&subject.target).map(|tally| Outcome::from(&tally)),
+            Run::Tally(run) => subject.target_now().and_then(|now| run(&now)).map(|tally| Outcome::from(&tally)),
             Run::Subject(run) => run(subject),
         };
         outcome.unwrap_or_else(Outcome::from)

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use secretvmm_canary::PAGE_SIZE;
 
 use super::{ByPolicy, Class, Outcome, Target};
-use crate::host::process::{Mapping, frame_at, mappings, resident_pages};
+use crate::host::process::{MappedPage, Mapping, frame_at, mappings, resident_pages};
 use crate::host::witness::Witness;
 use crate::sys;
 
@@ -36,8 +36,7 @@ impl<'a> Subject<'a> {
     pub fn new(pid: u32, canary: super::Canary, offsets: &[u64], witness: &'a Witness) -> Result<Self> {
         let writable = mappings(pid)?.into_iter().filter(|map| map.permissions.starts_with("rw"));
         let ram = writable.max_by_key(|map| map.end - map.start).context("The process has no memory")?;
-        let mut pages = resident_pages(pid)?;
-        pages.retain(|page| (ram.start..ram.end).contains(&page.hva));
+        let pages = pages_of(pid, &ram)?;
         let planted = offsets.iter().map(|offset| ram.start + offset).collect::<Vec<_>>();
         ensure!(planted.iter().all(|at| pages.iter().any(|page| page.hva == *at)), "A canary page is not there");
         Ok(Subject { target: Target { pid, pages, canary }, ram, planted, witness })
@@ -46,6 +45,14 @@ impl<'a> Subject<'a> {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.target.pid
+    }
+
+    /// The target with the frames that its pages have by now: ordinary memory moves.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(super) fn target_now(&self) -> Result<Target> {
+        Ok(Target { pid: self.pid(), pages: pages_of(self.pid(), &self.ram)?, canary: self.target.canary })
     }
 
     /// A descriptor of it.
@@ -149,4 +156,10 @@ impl<'a> Subject<'a> {
         area.get(usize::try_from(self.offset(self.planted[0]))?, &mut page);
         Ok(self.judge(&page))
     }
+}
+
+fn pages_of(pid: u32, ram: &Mapping) -> Result<Vec<MappedPage>> {
+    let mut pages = resident_pages(pid)?;
+    pages.retain(|page| (ram.start..ram.end).contains(&page.hva));
+    Ok(pages)
 }

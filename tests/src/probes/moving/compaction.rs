@@ -4,25 +4,47 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use secretvmm_canary::PAGE_SIZE;
 
 use crate::area::Area;
+use crate::host::direct_map::meminfo_bytes;
 use crate::host::process::resident_pages;
 use crate::probes::{Outcome, Subject};
 
-/// Enough to reach over a good part of the host's memory.
+/// Bait that is laid at a time: until some of it lies where compaction takes pages from, at the lower end of a zone.
 const BAIT: usize = 128 << 20;
+/// More bait at most.
+const TRIES: usize = 5;
+/// Free memory that is left in any case, in bytes.
+const SPARE: u64 = 256 << 20;
 
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
-    let bait = scattered()?;
-    let (own, here) = (bait.address()..bait.address() + bait.length() as u64, std::process::id());
-    let (theirs, there) = (subject.ram.start..subject.ram.end, subject.pid());
-    let before = (pages(here, &own)?, pages(there, &theirs)?);
+    let theirs = subject.ram.start..subject.ram.end;
+    let before = pages(subject.pid(), &theirs)?;
+    let mut baits = Vec::new();
+    for _ in 0..TRIES {
+        baits.push(scattered()?);
+        if compaction_moves(&baits)? {
+            return Ok(Outcome::of_move(moved(&before, &pages(subject.pid(), &theirs)?), Ok(())));
+        }
+        if meminfo_bytes("MemAvailable:")?.unwrap_or(0) < BAIT as u64 + SPARE {
+            break;
+        }
+    }
+    bail!("Compaction has not even moved one of our own pages, of {} times {} MiB", baits.len(), BAIT >> 20)
+}
+
+/// Compacts all memory; tells whether any page of the bait moved.
+fn compaction_moves(baits: &[Area]) -> Result<bool> {
+    let all = || baits.iter().map(|bait| pages(std::process::id(), &range(bait))).collect::<Result<Vec<_>>>();
+    let before = all()?;
     fs::write("/proc/sys/vm/compact_memory", "1").context("Cannot compact memory")?;
-    let after = (pages(here, &own)?, pages(there, &theirs)?);
-    ensure!(moved(&before.0, &after.0) > 0, "Compaction has not even moved one of our own pages");
-    Ok(Outcome::of_move(moved(&before.1, &after.1), Ok(())))
+    Ok(before.iter().zip(&all()?).any(|(before, after)| moved(before, after) > 0))
+}
+
+fn range(area: &Area) -> Range<u64> {
+    area.address()..area.address() + area.length() as u64
 }
 
 /// Memory in small pages, of which every other one is free again.
