@@ -44,7 +44,7 @@ pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
     };
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
     qemu.args(accelerator(spec.icount, kvm));
-    qemu.args(["-cpu", cpu_model(kvm, spec.la57)]);
+    qemu.args(["-cpu", cpu_model(spec, kvm)]);
     qemu.args(["-m", &spec.memory, "-smp", &spec.cpus.to_string()]);
     if spec.nodes > 1 {
         qemu.args(numa(&spec.memory, spec.cpus, spec.nodes));
@@ -76,11 +76,15 @@ fn accelerator(icount: bool, kvm: bool) -> &'static [&'static str] {
     }
 }
 
-fn cpu_model(kvm: bool, la57: bool) -> &'static str {
-    match (kvm, la57) {
-        (true, _) => "host",
-        (false, true) => "max",
-        (false, false) => "max,la57=off",
+/// Emulated, `rep stosb` writes byte by byte. Without ERMS kernels clear pages by words of 8 bytes, so that a guest with
+/// 512 MiB boots in a third of the time. Where instructions are counted it stays, as figures from elsewhere have it.
+fn cpu_model(spec: &Spec, kvm: bool) -> &'static str {
+    match (kvm, spec.la57, spec.icount) {
+        (true, _, _) => "host",
+        (false, true, true) => "max",
+        (false, true, false) => "max,erms=off",
+        (false, false, true) => "max,la57=off",
+        (false, false, false) => "max,la57=off,erms=off",
     }
 }
 
