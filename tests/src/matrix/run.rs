@@ -17,8 +17,9 @@ use crate::probes::{Class, MatrixProbe, Outcome, Subject, matrix};
 
 const PTRACE_SCOPE: &str = "/proc/sys/kernel/yama/ptrace_scope";
 
-/// How long khugepaged sleeps between two looks, in ms (Documentation/admin-guide/mm/transhuge.rst).
-const KHUGEPAGED_SLEEP: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs";
+/// How many pages may be missing where khugepaged makes a huge one (Documentation/admin-guide/mm/transhuge.rst): the
+/// targets lack some everywhere. `MADV_COLLAPSE` does not care.
+const MISSING_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none";
 
 /// Yama's ptrace_scope (Documentation/admin-guide/LSM/Yama.rst).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +55,8 @@ pub fn run(plan: &Plan) -> Result<Vec<Cell>> {
     #[allow(unsafe_code)]
     // SAFETY: to ignore a signal runs no code.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
-    // What it would do is a probe's to ask for, or it would come between any two of them.
-    fs::write(KHUGEPAGED_SLEEP, "3600000").context("khugepaged cannot be sent to sleep")?;
+    // What khugepaged would do by itself would come between any two probes; one of them asks for it.
+    fs::write(MISSING_PAGES, "0").context("khugepaged cannot be held back")?;
     let mut cells = Vec::new();
     for &target in &plan.targets {
         for &moment in &plan.moments {
