@@ -19,7 +19,7 @@ use crate::artifacts::{GUEST_BZIMAGE, artifact};
 use crate::guest::{Guest, GuestBuilder, STEP_LIMIT};
 use crate::host::process::{frame_at, mappings};
 use crate::host::witness::{Window, Witness, Wound};
-use crate::host::{fdinfo, kernel_log::KernelLog};
+use crate::host::{fdinfo, jit, kernel_log::KernelLog};
 use crate::secret;
 
 /// Smaller mappings are no guest RAM.
@@ -30,6 +30,7 @@ const LARGE: u64 = 1 << 20;
 /// # Errors
 /// An order is none, a guest does not do what it should, or the host's kernel complained.
 pub fn serve(from: impl BufRead, mut to: impl Write) -> Result<()> {
+    jit::keep()?;
     let mut log = KernelLog::from_now()?;
     let mut stage = Stage::default();
     for line in from.lines() {

@@ -18,9 +18,17 @@ const SYSTEMS: [System; 3] = [System::Stock, System::Series, System::Pool];
 
 /// Runs all three, and adds them to the report.
 pub(super) fn draw(paths: &Paths, source: &SourceArgs, report: &mut Report) -> Result<()> {
+    println!(
+        "\n== The direct map before, while and after {HIDDEN} MiB of 1 GiB are hidden, in entries of 2M and of 4K"
+    );
     for system in SYSTEMS {
-        println!("\n== Memory before, during and after: {system:?}");
-        report.draw(system, scene(paths, source, system)?);
+        let moments = scene(paths, source, system)?;
+        let [before, during, after] = moments.each_ref().map(|found| {
+            let [small, large, _] = found.entries;
+            format!("{large} + {small}")
+        });
+        println!("   {:<22} {before:>12} {during:>12} {after:>12}", system.title());
+        report.draw(system, moments);
     }
     Ok(())
 }

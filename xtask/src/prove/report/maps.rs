@@ -26,7 +26,7 @@ pub(in crate::prove) enum System {
 }
 
 impl System {
-    fn title(self) -> &'static str {
+    pub(in crate::prove) fn title(self) -> &'static str {
         match self {
             Self::Stock => "Stock secretmem",
             Self::Series => "This series",
