@@ -131,7 +131,12 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
 pub(crate) fn command(paths: &Paths, source: &SourceArgs, full: bool) -> Command {
     let mut command = Command::new(&paths.xtask);
     command.args(["prove", "--only", "outside"]);
-    command.args(if full { &["--all", "--snapshots", "20"][..] } else { &["--hosts", EVERY_DAY] });
+    if full {
+        // With the page, so that a browser opens it.
+        command.args(["--all", "--snapshots", "20", "--report"]).arg(paths.target.join("report"));
+    } else {
+        command.args(["--hosts", EVERY_DAY]);
+    }
     if let Some(given) = &source.kernel_source {
         command.arg("--kernel-source").arg(given);
     }
