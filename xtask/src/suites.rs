@@ -57,8 +57,16 @@ const DISTRIBUTIONS: &[&str] = &[
     "devices::debian::debian_on_its_own_cloud_kernel_lives_a_whole_life",
 ];
 
-/// A control that counts splits, where nothing is left to split.
-const SPLITS: &[&str] = &["lab::pages::guest_ram_with_huge_off_is_4k_and_splits_the_direct_map"];
+/// What has no meaning with `debug_pagealloc`: a control that counts splits, where nothing is left to split, and the size
+/// of the direct map, which lacks all free memory.
+const WHOLE_MAP: &[&str] = &[
+    "lab::pages::guest_ram_with_huge_off_is_4k_and_splits_the_direct_map",
+    "lab::ending::power_off_gives_everything_back",
+    "lab::ending::sigint_code_130_gives_everything_back",
+    "lab::ending::sigkill_before_the_guest_is_up_gives_everything_back",
+    "lab::ending::sigkill_gives_everything_back",
+    "lab::ending::sigterm_code_143_gives_everything_back",
+];
 
 pub(crate) const SUITES: [NestedSuite; 17] = [
     LAB,
@@ -92,7 +100,7 @@ pub(crate) const SUITES: [NestedSuite; 17] = [
     NestedSuite { name: "debian", modules: &["devices::debian", "devices::client"], full: true, ..LAB },
     // Little memory, and a direct map of 2M entries.
     NestedSuite { name: "map2m", mem: "2G", without: LARGE, append: "nogbpages", ..VARIANT },
-    NestedSuite { name: "map4k", without: SPLITS, append: "debug_pagealloc=on", ..VARIANT },
+    NestedSuite { name: "map4k", without: WHOLE_MAP, append: "debug_pagealloc=on", ..VARIANT },
     NestedSuite { name: "numa", modules: &["lab", "numa"], nodes: 2, ..VARIANT },
     NestedSuite {
         name: "debug",
