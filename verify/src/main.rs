@@ -122,6 +122,15 @@ mod tests {
     }
 
     #[test]
+    fn run_refuses_files_that_are_too_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let (policy, token) = (dir.path().join("policy.json"), dir.path().join("token"));
+        fs::write(&policy, vec![b' '; MAX_TEXT as usize + 1]).unwrap();
+        let error = run(&Cli { policy, nonce: "00".repeat(16).parse().unwrap(), key: None, token }).unwrap_err();
+        assert!(error.to_string().contains("larger than"), "{error:#}");
+    }
+
+    #[test]
     fn run_refuses_what_is_no_token() {
         let dir = tempfile::tempdir().unwrap();
         let (policy, key, token) = (dir.path().join("policy"), dir.path().join("key"), dir.path().join("token"));

@@ -123,13 +123,14 @@ fn appraise_other_profile_is_refused() {
 /// Whatever the policy says or leaves out.
 #[test]
 fn appraise_memory_that_is_not_hidden_is_refused_by_every_policy() {
-    let changes: [Change<Memory>; 6] = [
+    let changes: [Change<Memory>; 7] = [
         (|mem| mem.direct_mapped = 1, "mem.direct-mapped"),
         (|mem| mem.direct_mapped = u64::MAX, "mem.direct-mapped"),
         (|mem| mem.aliases = 1, "mem.aliases"),
         (|mem| mem.flags = 0xe, "mem.flags"),
         (|mem| mem.pages = 0, "mem.pages"),
         (|mem| mem.pages += 1, "mem.pages"),
+        (|mem| mem.slots[0].size = u64::MAX, "mem.pages"),
     ];
     for (change, refused) in changes {
         assert_eq!(refusals(|claims| change(&mut claims.mem[0])), [refused]);
@@ -140,7 +141,16 @@ fn appraise_memory_that_is_not_hidden_is_refused_by_every_policy() {
         assert_eq!(names(&appraised_with(&token, &json!({ "max_age_s": 60 }), |_| {})), [refused]);
     }
     assert_eq!(refusals(|claims| claims.mem.clear()), ["mem.slots"]);
-    assert_eq!(refusals(|claims| claims.mem[0].slots[0].size = u64::MAX), ["mem.pages"]);
+}
+
+#[test]
+fn appraise_memory_that_is_not_all_there_is_refused_if_the_policy_asks() {
+    let less = |claims: &mut Claims| claims.mem[0].pages -= 1;
+    assert_eq!(refusals(less), ["mem.pages"]);
+    let mut some = claims();
+    less(&mut some);
+    let token = cose::sign(&some, &key()).unwrap();
+    assert!(appraised_with(&token, &json!({ "max_age_s": 60 }), |_| {}).accepted());
 }
 
 #[test]
