@@ -116,6 +116,10 @@ pub(crate) struct Job {
     pub(crate) copy: Option<Capture>,
     /// A unix socket to make at which QEMU takes orders (QMP).
     pub(crate) monitor: Option<PathBuf>,
+    /// Boots the mutant in this folder of the cache in place of the host's kernel.
+    pub(crate) kernel: Option<PathBuf>,
+    /// Programs that come before all others.
+    pub(crate) programs: Option<PathBuf>,
 }
 
 impl Job {
@@ -132,6 +136,8 @@ impl Job {
             input: Input::Nothing,
             copy: None,
             monitor: None,
+            kernel: None,
+            programs: None,
         }
     }
 }
@@ -159,7 +165,10 @@ pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
     if job.machine.icount && job.machine.smp > 1 {
         bail!("Counting instructions works with one CPU; leave --smp out");
     }
-    let (kernel, modules) = kernel_of(paths, job.host, job.unpatched, &job.source)?;
+    let (kernel, modules) = match &job.kernel {
+        Some(dir) => (dir.join("bzImage"), None),
+        None => kernel_of(paths, job.host, job.unpatched, &job.source)?,
+    };
     nested::run(
         paths,
         &Spec {
@@ -172,7 +181,7 @@ pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
             icount: job.machine.icount,
             la57: job.machine.la57,
             command: job.command.clone(),
-            environment: environment(paths, job.host)?,
+            environment: environment(paths, job)?,
             timeout: job.timeout,
             verbose: job.verbose,
             input: job.input.clone(),
@@ -204,17 +213,19 @@ fn kernel_of(paths: &Paths, host: Host, unpatched: bool, source: &SourceArgs) ->
 
 /// What the command finds set: our programs first in PATH, and where the built
 /// kernels are.
-fn environment(paths: &Paths, host: Host) -> Result<Vec<(OsString, OsString)>> {
+fn environment(paths: &Paths, job: &Job) -> Result<Vec<(OsString, OsString)>> {
+    let config = if job.kernel.is_some() { kernel::MUTANT } else { job.host.name() };
     let before = env::var_os("PATH").unwrap_or_default();
     let ours = ["release", "debug"].map(|profile| paths.target.join(profile));
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from);
     let missing = system.into_iter().filter(|dir| !env::split_paths(&before).any(|have| have == *dir));
-    let path = env::join_paths(ours.into_iter().chain(env::split_paths(&before)).chain(missing))
+    let first = job.programs.iter().cloned().chain(ours);
+    let path = env::join_paths(first.chain(env::split_paths(&before)).chain(missing))
         .context("The build folder's path cannot be put into PATH")?;
     Ok(vec![
         ("PATH".into(), path),
         ("SECRETVMM_ARTIFACTS".into(), paths.artifacts().into()),
-        ("SECRETVMM_HOST_CONFIG".into(), host.name().into()),
+        ("SECRETVMM_HOST_CONFIG".into(), config.into()),
     ])
 }
 

@@ -127,6 +127,27 @@ pub(crate) fn ensure(paths: &Paths, config: Config, unpatched: bool, given: Opti
     Ok(entry)
 }
 
+/// What a lab kernel with a mutation in it is called.
+pub(crate) const MUTANT: &str = "mutant";
+
+/// Builds the lab's kernel with `mutation` behind the series unless the cache has it; gives the folder it is in.
+pub(crate) fn mutant(paths: &Paths, given: Option<&Path>, mutation: &Path) -> Result<PathBuf> {
+    let source = Source::locate(given)?;
+    let version = source.version(paths)?;
+    let recipe = Recipe {
+        name: MUTANT.into(),
+        folder: MUTANT,
+        source: &source,
+        series: Some(Series::read(&paths.repo, &version)?.with(mutation)),
+        options: Config::Lab.options(paths, &version)?,
+        module: Config::Lab.witness(paths),
+        kept: KEPT,
+    };
+    let entry = recipe.ensure(paths)?;
+    cache::link(&entry, &paths.artifacts().join(format!("host-{MUTANT}")))?;
+    Ok(entry)
+}
+
 /// What a host kernel is made of.
 pub(crate) struct Recipe<'a> {
     /// Its folder in the cache, and what its release ends with.

@@ -10,6 +10,7 @@ mod image;
 mod kernel;
 mod linux;
 mod matrix;
+mod mutate;
 mod nested;
 mod prepare;
 mod prove;
@@ -51,6 +52,7 @@ enum Command {
     Reference(reference::Args),
     Demo(demo::Args),
     Test(test::Args),
+    Mutate(mutate::Args),
     Prove(prove::Args),
     Bench(bench::Args),
     Ci(ci::Args),
@@ -88,6 +90,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Reference(args) => reference::run(&paths, &args).map(|()| 0),
         Command::Demo(args) => demo::run(&paths, &args),
         Command::Test(args) => test::run(&paths, &args),
+        Command::Mutate(args) => mutate::run(&paths, &args),
         Command::Prove(args) => prove::run(&paths, &args),
         Command::Bench(args) => bench::run(&paths, &args),
         Command::Ci(args) => ci::run(&paths, &args),

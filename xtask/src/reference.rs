@@ -11,6 +11,7 @@ use elf::note::Note;
 use serde_json::{Map, Value, json};
 
 use crate::demo::build_release;
+use crate::kernel::MUTANT;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 
@@ -63,7 +64,8 @@ fn build_ids(folder: &Path) -> Result<Map<String, Value>> {
     for entry in fs::read_dir(folder).with_context(|| format!("Cannot read {}", folder.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let vmlinux = folder.join(&name).join("vmlinux");
-        if name.starts_with("host-") && !name.ends_with("-unpatched") && vmlinux.exists() {
+        let good = name.starts_with("host-") && !name.ends_with("-unpatched") && name != format!("host-{MUTANT}");
+        if good && vmlinux.exists() {
             ids.insert(name, build_id(&vmlinux)?.into());
         }
     }

@@ -118,6 +118,11 @@ impl NestedSuite {
         SUITES.iter().filter(move |suite| only.map_or(full || !suite.full, |only| suite.name == only))
     }
 
+    /// The suite of this name.
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        SUITES.iter().find(|suite| suite.name == name)
+    }
+
     /// What the suites are called.
     pub(crate) fn names() -> impl Iterator<Item = &'static str> {
         SUITES.iter().map(|suite| suite.name)

@@ -25,13 +25,16 @@ use crate::support::cache;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::duration;
-use crate::{image, matrix, nested, prepare, prove, reference, setup};
+use crate::{image, matrix, mutate, nested, prepare, prove, reference, setup};
 
 /// The suite of requests that a program makes up, and its folder below target/.
 const REQUESTS: &str = "requests";
 
 /// The witness outside, as a suite of one test.
 const OUTSIDE: &str = "outside";
+
+/// The check that tests notice when a guard is gone, as a suite of a test a guard.
+const MUTATIONS: &str = "mutations";
 
 /// A suite with more tests than this is spread over several hosts.
 const TESTS_A_HOST: usize = 10;
@@ -48,7 +51,8 @@ pub(crate) struct Args {
     filter: Option<String>,
     /// Run guests with whole distributions, too, and the lab's tests on more hosts:
     /// a direct map of 2M and of 4K entries, two NUMA nodes, and a kernel with
-    /// KASAN, lockdep and kmemleak. Hours.
+    /// KASAN, lockdep and kmemleak; then disable guards one at a time (as
+    /// cargo xtask mutate does). Hours.
     #[arg(long)]
     full: bool,
     /// Run one suite only, without the unit tests; any of those of --full, too.
@@ -101,10 +105,10 @@ struct Suite {
 
 /// Tests by how they ended.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
 }
 
 impl Suite {
@@ -221,6 +225,10 @@ fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Resul
     if all {
         results.push(Suite::whole(OUTSIDE, &lock(&done)));
     }
+    if all && args.full {
+        // On its own: a kernel's build and a nested host take all there is.
+        results.push(mutations(paths, args));
+    }
     if args.filter.is_none() {
         results.extend(without.iter().map(|(suite, _)| Suite::not_run(suite.name, "it has no tests")));
     }
@@ -232,7 +240,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What the suites use: their hosts' kernels and these kernels' selftests, guests.
-fn builds_of<'a>(suites: impl Iterator<Item = &'a NestedSuite>) -> Vec<Build> {
+pub(crate) fn builds_of<'a>(suites: impl Iterator<Item = &'a NestedSuite>) -> Vec<Build> {
     let mut builds = vec![Build::Guest, Build::Selftests, Build::Cloud];
     for suite in suites {
         let host = Build::Host(suite.host);
@@ -244,7 +252,7 @@ fn builds_of<'a>(suites: impl Iterator<Item = &'a NestedSuite>) -> Vec<Build> {
 }
 
 /// Builds the program that holds the suites, without running it.
-fn build_nested(paths: &Paths) -> Result<PathBuf> {
+pub(crate) fn build_nested(paths: &Paths) -> Result<PathBuf> {
     let mut command = cargo(paths);
     // The whole workspace, so that features are those the unit tests were built with.
     command.args(["test", "--workspace", "--test", "nested", "--no-run"]);
@@ -265,7 +273,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
 }
 
 /// Every test's full name.
-fn list(program: &Path) -> Result<Vec<String>> {
+pub(crate) fn list(program: &Path) -> Result<Vec<String>> {
     let text = process::output(Command::new(program).args(["--list", "--format=terse"]))?;
     Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
@@ -319,19 +327,32 @@ fn outside(paths: &Paths, args: &Args) -> Suite {
     suite
 }
 
+/// Disables guards; each test that notices has passed.
+fn mutations(paths: &Paths, args: &Args) -> Suite {
+    eprintln!("xtask: suite {MUTATIONS}: guards disabled one at a time");
+    let begun = Instant::now();
+    let mut suite = Suite { name: MUTATIONS.into(), ..Suite::default() };
+    match mutate::check(paths, &mutate::Args::all(&args.source)) {
+        Ok(sum) => suite.counts = Counts { passed: sum.red, failed: sum.survived + sum.invalid, skipped: 0 },
+        Err(error) => suite.trouble = Some(format!("{error:#}")),
+    }
+    suite.time = begun.elapsed();
+    suite
+}
+
+/// To run the tests on a host of the suite.
+pub(crate) fn job(of: &NestedSuite, tests: &[String], program: &Path, source: &SourceArgs, output: Capture) -> Job {
+    let mut command: Vec<OsString> = vec![program.into(), "--test-threads=1".into(), "--exact".into()];
+    command.extend(tests.iter().map(OsString::from));
+    Job { machine: of.machine(), timeout: Some(of.limit), copy: Some(output), ..Job::new(of.host, source, command) }
+}
+
 /// Boots a host and runs the tests there.
 fn run_tests(paths: &Paths, args: &Args, of: &NestedSuite, tests: &[String], program: &Path) -> Suite {
     eprintln!("xtask: suite {}: a host for {} tests", of.name, tests.len());
     let begun = Instant::now();
     let copy = Capture::default();
-    let mut command: Vec<OsString> = vec![program.into(), "--test-threads=1".into(), "--exact".into()];
-    command.extend(tests.iter().map(OsString::from));
-    let job = Job {
-        machine: of.machine(),
-        timeout: Some(of.limit),
-        copy: Some(copy.clone()),
-        ..Job::new(of.host, &args.source, command)
-    };
+    let job = job(of, tests, program, &args.source, copy.clone());
     let mut suite = Suite { name: of.name.into(), ..Suite::default() };
     let result = host::run_job(paths, &job);
     suite.counts = Counts::of(&copy.text());
@@ -349,7 +370,7 @@ fn run_tests(paths: &Paths, args: &Args, of: &NestedSuite, tests: &[String], pro
 impl Counts {
     /// Reads libtest's output. A test that passed but says that it left something out
     /// (tests/nested/lab/selftests.rs) counts as skipped, once.
-    fn of(output: &str) -> Self {
+    pub(crate) fn of(output: &str) -> Self {
         let mut counts = Self::default();
         output.lines().for_each(|line| counts.add(line));
         let left_out =

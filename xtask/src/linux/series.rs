@@ -99,38 +99,16 @@ impl Series {
         Ok(key.finish())
     }
 
-    /// Applies every patch to `tree` without fuzz. `patch` writes a new file and
-    /// renames it, so files shared with another tree by hard links stay whole.
-    pub(crate) fn apply(&self, tree: &Path) -> Result<()> {
-        self.patches.iter().try_for_each(|patch| self.apply_one(patch, tree))
+    /// This series with one more patch behind it.
+    pub(crate) fn with(mut self, patch: &Path) -> Self {
+        self.patches.push(patch.to_owned());
+        self
     }
 
-    fn apply_one(&self, patch: &Path, tree: &Path) -> Result<()> {
-        let output = Command::new("patch")
-            .args([
-                "-p1",
-                "-F0",
-                "--forward",
-                "--batch",
-                "--silent",
-                "--no-backup-if-mismatch",
-                "--reject-file=-",
-                "-i",
-            ])
-            .arg(patch)
-            .current_dir(tree)
-            .stdin(Stdio::null())
-            .output()
-            .context("Cannot run patch; cargo xtask setup installs it")?;
-        if !output.status.success() {
-            bail!(
-                "{} does not apply to Linux {}:\n{}",
-                file_name(patch),
-                self.version,
-                String::from_utf8_lossy(&output.stdout).trim()
-            );
-        }
-        Ok(())
+    /// Applies every patch to `tree`, in order.
+    pub(crate) fn apply(&self, tree: &Path) -> Result<()> {
+        let to = format!("Linux {}", self.version);
+        self.patches.iter().try_for_each(|patch| apply(patch, tree, &to))
     }
 
     /// The files the series changes, relative to the tree.
@@ -144,6 +122,23 @@ impl Series {
         files.dedup();
         Ok(files)
     }
+}
+
+/// Applies a patch without fuzz to `tree`, which is called `name`. `patch` writes a new file and renames it, so files
+/// shared with another tree by hard links stay whole.
+pub(crate) fn apply(patch: &Path, tree: &Path, name: &str) -> Result<()> {
+    let output = Command::new("patch")
+        .args(["-p1", "-F0", "--forward", "--batch", "--silent", "--no-backup-if-mismatch", "--reject-file=-", "-i"])
+        .arg(patch)
+        .current_dir(tree)
+        .stdin(Stdio::null())
+        .output()
+        .context("Cannot run patch; cargo xtask setup installs it")?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stdout);
+        bail!("{} does not apply to {name}:\n{}", file_name(patch), why.trim());
+    }
+    Ok(())
 }
 
 /// The patch names in a series file: one a line, `#` starts a comment.
