@@ -17,7 +17,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::host::Host;
@@ -107,7 +107,11 @@ impl Mutation {
             let known = NestedSuite::find(suite).with_context(|| format!("There is no suite {suite}"))?;
             ensure!(kind != Kind::Kernel || known.host == Host::Lab, "Suite {suite} does not run on the lab's kernel");
         }
-        ensure!(kind != Kind::Kernel || matches!(test, Test::Nested { .. }), "A kernel takes a Suite: to test");
+        match (kind, &test) {
+            (Kind::Kernel, Test::Unit { .. }) => bail!("A kernel takes a Suite: to test"),
+            (Kind::Verifier, Test::Nested { .. }) => bail!("The verifier needs no VM: give a Package:"),
+            _ => {}
+        }
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
         Ok(Self { kind, name: format!("{}/{stem}", kind.folder()), guard, test, patch: file.to_owned() })
     }
@@ -155,7 +159,9 @@ mod tests {
         assert_eq!(mutation.test, Test::Nested { suite: "lab".into(), filter: "lab::x".into() });
         let mutation = parse(Kind::Vmm, "Guard: a\nPackage: secretvmm\nTest: x\n", DIFF).unwrap();
         assert_eq!(mutation.test, Test::Unit { package: "secretvmm".into(), filter: "x".into() });
-        assert!(parse(Kind::Vmm, "Guard: a\nSuite: stock\nTest: x\n", DIFF).is_ok());
+        let nested = "Guard: a\nSuite: stock\nTest: x\n";
+        assert!(parse(Kind::Vmm, nested, DIFF).is_ok());
+        assert!(parse(Kind::Verifier, nested, DIFF).is_err());
     }
 
     #[test]

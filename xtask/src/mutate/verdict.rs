@@ -22,7 +22,7 @@ impl Ended {
     pub(super) fn of(output: &str, trouble: Option<String>) -> Self {
         let counts = Counts::of(output);
         match trouble {
-            _ if counts.failed > 0 => Self::Red(reason(output).unwrap_or("it failed").to_owned()),
+            _ if counts.failed > 0 => Self::Red(reason(output).unwrap_or_else(|| "it failed".to_owned())),
             Some(trouble) if begun(output) => Self::Red(trouble),
             Some(trouble) => Self::NotRun(trouble),
             None if counts.passed > 0 => Self::Green,
@@ -37,15 +37,17 @@ fn begun(output: &str) -> bool {
     output.lines().filter_map(count).any(|count| count > 0)
 }
 
-/// What the first failed test says: the error that it gave back, or its panic's message.
-fn reason(output: &str) -> Option<&str> {
+/// What the first failed test says: the error that it gave back, with the check of a kernel's selftest that failed, or
+/// its panic's message.
+fn reason(output: &str) -> Option<String> {
     let mut lines = output.lines();
     while let Some(line) = lines.next() {
         if let Some(error) = line.strip_prefix("Error: ") {
-            return Some(error);
+            let check = lines.find(|line| line.starts_with("not ok ")).map(|check| format!(" {check}"));
+            return Some(error.to_owned() + &check.unwrap_or_default());
         }
         if line.starts_with("thread '") && line.contains(" panicked at ") {
-            return lines.next();
+            return lines.next().map(str::to_owned);
         }
     }
     None
@@ -93,7 +95,7 @@ impl fmt::Display for Verdict {
 /// As much as fits on a line.
 fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    let cut: String = line.chars().take(100).collect();
+    let cut: String = line.chars().take(120).collect();
     if cut.len() < line.len() { cut + "…" } else { cut }
 }
 
@@ -119,6 +121,9 @@ mod tests {
         let panicked = "running 1 test\nthread 'a' (7) panicked at a.rs:1:\nleft is right\nmore\n\
                         test result: FAILED. 0 passed; 1 failed\n";
         assert_eq!(Ended::of(panicked, None), red("left is right"));
+        let selftest = "running 1 test\nError: memfd_secret failed:\nok 1 a\nnot ok 2 b\nnot ok 3 c\n\
+                        test result: FAILED. 0 passed; 1 failed\n";
+        assert_eq!(Ended::of(selftest, None), red("memfd_secret failed: not ok 2 b"));
     }
 
     #[test]
@@ -145,6 +150,6 @@ mod tests {
     #[test]
     fn short_cuts_at_characters() {
         assert_eq!(short("a\nb"), "a");
-        assert_eq!(short(&"é".repeat(101)), "é".repeat(100) + "…");
+        assert_eq!(short(&"é".repeat(121)), "é".repeat(120) + "…");
     }
 }
