@@ -1,8 +1,13 @@
 //! Guest RAM comes in 2 MiB pages, for stage 2 too, and leaves the direct map as it was.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use secretvmm_tests::area::Area;
 use secretvmm_tests::host::direct_map::DirectMap;
+use secretvmm_tests::host::fdinfo;
+use secretvmm_tests::host::process::frames_of;
 use secretvmm_tests::host::stage2::Stage2;
+use secretvmm_tests::host::witness::Witness;
+use secretvmm_tests::secret::{self, HUGE_SIZE};
 
 use crate::support::{assert_hidden, on_clean_host, own_guest, power_off};
 
@@ -45,6 +50,26 @@ fn guest_ram_with_huge_off_is_4k_and_splits_the_direct_map() -> Result<()> {
         let during = DirectMap::now()?;
         ensure!(during.splits_2m > before.splits_2m, "No split was counted: {before:?}, {during:?}");
         power_off(&mut guest)
+    })
+}
+
+/// What is counted is what the kernel's page tables say, not what secretmem believes to have done.
+#[test]
+fn page_put_back_into_the_direct_map_is_counted() -> Result<()> {
+    on_clean_host(|| {
+        let witness = Witness::load()?;
+        let file = secret::file(0, HUGE_SIZE)?;
+        let memory = Area::of_file(&file, HUGE_SIZE)?;
+        memory.use_small_pages()?;
+        memory.touch();
+        let frame = *frames_of(&memory)?.first().context("There is no page")?;
+        let counted = || -> Result<u64> { Ok(fdinfo::of_file(&file)?.direct_mapped) };
+        ensure!(counted()? == 0, "{} pages are in the direct map already", counted()?);
+        let wound = witness.wound("direct", frame)?;
+        ensure!(counted()? == 1, "One page is in the direct map, {} are counted", counted()?);
+        drop(wound);
+        ensure!(counted()? == 0, "{} pages are in the direct map still", counted()?);
+        Ok(())
     })
 }
 
