@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
@@ -120,7 +121,9 @@ pub(crate) fn link(target: &Path, link: &Path) -> Result<()> {
     if fs::symlink_metadata(link).is_ok_and(|meta| meta.is_dir()) {
         remove(link)?;
     }
-    let fresh = link.with_extension(format!("new-{}", process::id()));
+    // Threads, too, link to the same kernel at once.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let fresh = link.with_extension(format!("new-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
     remove(&fresh)?;
     symlink(target, &fresh)
         .and_then(|()| fs::rename(&fresh, link))
@@ -147,6 +150,20 @@ mod tests {
         remove(&dir).unwrap();
         create_dir(&dir).unwrap();
         dir
+    }
+
+    #[test]
+    fn link_many_at_once_all_succeed_and_leave_one() {
+        let dir = std::env::temp_dir().join(format!("xtask-link-{}", process::id()));
+        let place = dir.join("link");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..200).for_each(|_| link(Path::new("/target"), &place).unwrap()));
+            }
+        });
+        assert_eq!(fs::read_link(&place).unwrap(), Path::new("/target"));
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        remove(&dir).unwrap();
     }
 
     #[test]
