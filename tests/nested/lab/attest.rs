@@ -91,12 +91,14 @@ fn policy(vm: &Vm) -> Result<Value> {
         config.as_object_mut().context("No configuration")?.remove(of_the_process);
     }
     let host_cmdline = fs::read_to_string("/proc/cmdline")?;
+    // The only one of the kernels with this suite that is configured with it (kernel-patches/config/debug.config).
+    let strict_devmem = std::env::var("SECRETVMM_HOST_CONFIG").is_ok_and(|config| config == "debug");
     Ok(json!({
         "max_age_s": 600,
         "reference_values": artifact(REFERENCE_VALUES)?,
         "host": {
             "build_id": "reference", "cmdline": [Digest::of(host_cmdline.trim_end().as_bytes())], "secretmem": 0x6b,
-            "strict_devmem": false, "lockdown": "none", "kexec": ["possible"], "swap": false, "ksm": false, "yama": 0,
+            "strict_devmem": strict_devmem, "lockdown": "none", "kexec": ["possible"], "swap": false, "ksm": false, "yama": 0,
         },
         "vm": {
             "kernel": [kernel_digest(&fs::read(artifact(GUEST_BZIMAGE)?)?)?], "initrd": "none",
