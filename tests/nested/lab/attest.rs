@@ -38,7 +38,7 @@ fn token_of_a_hidden_guest_meets_the_right_policy_and_no_other() -> Result<()> {
         ensure!(reason(&said, "vm", "kernel").contains(GUEST_BZIMAGE), "Another kernel: {said:#}");
         ensure!(reason(&said, "mem", "direct-mapped").starts_with("0 pages"), "Not hidden: {said:#}");
         // The lab is no host for secrets: anybody can read its /dev/mem.
-        verifier.refuses(&with("/host/strict_devmem", true.into())?, NONCE, "host: strict-devmem")?;
+        verifier.refuses(&with("/host/strict_devmem", (!strict_devmem()).into())?, NONCE, "host: strict-devmem")?;
         verifier.refuses(&with("/host/kexec", json!(["absent"]))?, NONCE, "host: kexec")?;
         verifier.refuses(&with("/vm/kernel", json!([Digest::of(b"")]))?, NONCE, "vm: kernel")?;
         // How many there are is for the guest's clock to say, and for the token how many there were.
@@ -83,6 +83,11 @@ fn refuses_token(vm: &Vm, nonce: &str, says: &str) -> Result<()> {
     vm.refuses("GET", &format!("/attestation?nonce={nonce}"), &Value::Null, &[says])
 }
 
+/// Of the kernels with this suite only the debug host's has it (kernel-patches/config/debug.config).
+fn strict_devmem() -> bool {
+    std::env::var("SECRETVMM_HOST_CONFIG").is_ok_and(|config| config == "debug")
+}
+
 /// What is true of this host and this guest, told by others than the VMM wherever there are others.
 fn policy(vm: &Vm) -> Result<Value> {
     let mut config = vm.get("/vm/config")?;
@@ -91,14 +96,12 @@ fn policy(vm: &Vm) -> Result<Value> {
         config.as_object_mut().context("No configuration")?.remove(of_the_process);
     }
     let host_cmdline = fs::read_to_string("/proc/cmdline")?;
-    // The only one of the kernels with this suite that is configured with it (kernel-patches/config/debug.config).
-    let strict_devmem = std::env::var("SECRETVMM_HOST_CONFIG").is_ok_and(|config| config == "debug");
     Ok(json!({
         "max_age_s": 600,
         "reference_values": artifact(REFERENCE_VALUES)?,
         "host": {
             "build_id": "reference", "cmdline": [Digest::of(host_cmdline.trim_end().as_bytes())], "secretmem": 0x6b,
-            "strict_devmem": strict_devmem, "lockdown": "none", "kexec": ["possible"], "swap": false, "ksm": false, "yama": 0,
+            "strict_devmem": strict_devmem(), "lockdown": "none", "kexec": ["possible"], "swap": false, "ksm": false, "yama": 0,
         },
         "vm": {
             "kernel": [kernel_digest(&fs::read(artifact(GUEST_BZIMAGE)?)?)?], "initrd": "none",

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use secretvmm_tests::area::Area;
 use secretvmm_tests::host::direct_map::DirectMap;
 use secretvmm_tests::host::fdinfo;
+use secretvmm_tests::host::jit;
 use secretvmm_tests::host::process::frames_of;
 use secretvmm_tests::host::stage2::Stage2;
 use secretvmm_tests::host::witness::Witness;
@@ -18,6 +19,7 @@ const FILL: &str = "mount -o remount,size=90% /tmp 2>/dev/null || mount -t tmpfs
 #[test]
 fn guest_ram_is_2m_in_the_file_and_in_stage_2_and_splits_nothing() -> Result<()> {
     on_clean_host(|| {
+        jit::keep()?;
         let before = DirectMap::now()?;
         let mut guest = own_guest()?.memory("512M").arguments(["--memory", "secret,huge=require"]).start()?;
         guest.wait_for_shell()?;
@@ -40,6 +42,7 @@ fn guest_ram_is_2m_in_the_file_and_in_stage_2_and_splits_nothing() -> Result<()>
 #[test]
 fn guest_ram_with_huge_off_is_4k_and_splits_the_direct_map() -> Result<()> {
     on_clean_host(|| {
+        jit::keep()?;
         let before = DirectMap::now()?;
         let mut guest = own_guest()?.memory("128M").arguments(["--memory", "secret,huge=off"]).start()?;
         guest.wait_for_shell()?;
