@@ -51,8 +51,9 @@ pub(crate) struct Args {
     filter: Option<String>,
     /// Run guests with whole distributions, too, and the lab's tests on more hosts:
     /// a direct map of 2M and of 4K entries, two NUMA nodes, and a kernel with
-    /// KASAN, lockdep and kmemleak; then disable guards one at a time (as
-    /// cargo xtask mutate does). Hours.
+    /// KASAN, lockdep and kmemleak; the matrix at every moment, 200 VMMs killed, and
+    /// 20 looks from outside at each of 24 kinds of host; then disable guards one at
+    /// a time (as cargo xtask mutate does). Hours.
     #[arg(long)]
     full: bool,
     /// Run one suite only, without the unit tests; any of those of --full, too.

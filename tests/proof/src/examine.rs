@@ -77,8 +77,7 @@ pub struct Findings {
     pub cpus: (u64, u64),
     /// Canaries found whole, by their index.
     pub canaries: u64,
-    /// Frames that hold a canary or a part of one and that no guest's second level maps: copies outside guest RAM. In
-    /// its RAM a guest may have some of its own, where its kernel has moved a page. All frames when the guest is gone.
+    /// Frames that hold a canary or a part of one outside guest RAM: all, when the guest is gone.
     pub copies: u64,
     /// The guest's second-level page tables: how many roots, frames, and frames in entries of 2 MiB or more.
     pub stage2: (u64, u64, u64),
@@ -121,7 +120,7 @@ pub fn examine(dump: &Dump, seed: Seed) -> Result<Findings> {
         roots: (roots.kernel.len() as u64, roots.user.len() as u64),
         cpus: (dump.cpus().len() as u64, on_roots),
         canaries: indices,
-        copies: canaries.frames().difference(&stage2.frames).count() as u64,
+        copies: canaries.outside(&stage2),
         stage2: (stage2.roots.len() as u64, stage2.frames.len() as u64, stage2.large),
         guest_frames: guest.len() as u64,
         reachable: kernel.reached.len() as u64,

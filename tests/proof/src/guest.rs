@@ -55,6 +55,12 @@ impl Canaries {
     pub fn frames(&self) -> BTreeSet<u64> {
         self.whole.values().flatten().chain(&self.parts).copied().collect()
     }
+
+    /// How many of these frames a guest's second level does not map. Those that it maps are guest RAM, also where the
+    /// guest's own kernel has moved a page and left the old one as it was.
+    pub fn outside(&self, stage2: &Stage2) -> u64 {
+        self.frames().difference(&stage2.frames).count() as u64
+    }
 }
 
 impl Stage2 {
@@ -140,6 +146,20 @@ mod tests {
         assert_eq!(found.whole, BTreeMap::from([(0, vec![5]), (1, vec![6, 9])]));
         assert_eq!(found.parts, [10]);
         assert_eq!(Canaries::find(&memory, Seed::new(8)).unwrap(), Canaries::default());
+    }
+
+    #[test]
+    fn outside_are_copies_that_the_second_level_does_not_map() {
+        let mut memory = guest();
+        memory.0.insert(9, SEED.page(1));
+        let outside = |memory: &Written| {
+            let found = Canaries::find(memory, SEED).unwrap();
+            found.outside(&Stage2::find(memory, 4, &found.frames()).unwrap())
+        };
+        assert_eq!(outside(&memory), 1);
+        memory.set(4, 2, 9 << 12 | 7);
+        assert_eq!(outside(&memory), 0, "the guest has moved it");
+        assert_eq!(Canaries::find(&memory, SEED).unwrap().outside(&Stage2::default()), 3, "the guest is gone");
     }
 
     #[test]

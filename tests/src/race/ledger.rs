@@ -43,8 +43,9 @@ impl Ledger {
         );
         figure("host: free memory less than before", self.free.cast_signed() - now.free.cast_signed(), "bytes");
         // What others had split before may have become whole again with memory that was freed beside it.
+        let size = |map: DirectMap| map.kib_4k + map.kib_2m + map.kib_1g;
         let no_worse = is.kib_4k <= was.kib_4k && is.kib_1g >= was.kib_1g;
-        ensure!(no_worse, "The direct map was {was:?} and is {is:?}");
+        ensure!(size(is) == size(was) && no_worse, "The direct map was {was:?} and is {is:?}");
         ensure!(now.pool_free == self.pool_free, "The pool had {} bytes and has {}", self.pool_free, now.pool_free);
         ensure!(now.free + FREE_TOLERANCE >= self.free, "Free memory went from {} to {} bytes", self.free, now.free);
         Ok(())
