@@ -55,7 +55,7 @@ fn guest_larger_than_the_pool_is_refused_with_pool_boot() -> Result<()> {
 #[test]
 fn guest_larger_than_the_pool_takes_free_memory_too_with_pool_auto() -> Result<()> {
     on_clean_host(|| {
-        let mut guest = own_guest()?.memory("2G").start()?;
+        let mut guest = own_guest()?.memory("2G").arguments(["--memory", "secret,populate=all"]).start()?;
         guest.wait_for_shell()?;
         let info = assert_hidden(&guest)?;
         ensure!(info.pages == 2048 * 256 && info.pool > 0 && info.pool < info.pages, "Not from both: {info:?}");
@@ -77,7 +77,8 @@ fn pool_boot_without_the_right_is_refused_and_names_it() -> Result<()> {
 #[test]
 fn pool_auto_without_the_right_takes_free_memory_only() -> Result<()> {
     on_clean_host(|| {
-        let mut guest = own_guest()?.memory("512M").under(WITHOUT_RIGHT).start()?;
+        let whole = ["--memory", "secret,populate=all"];
+        let mut guest = own_guest()?.memory("512M").arguments(whole).under(WITHOUT_RIGHT).start()?;
         guest.wait_for_shell()?;
         let info = assert_hidden(&guest)?;
         ensure!(info.pages == 512 * 256 && info.pool == 0, "Not from free memory: {info:?}");

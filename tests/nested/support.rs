@@ -1,8 +1,10 @@
 //! What every suite needs.
 
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use secretmem::{FdInfo, Mode};
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, artifact};
 use secretvmm_tests::guest::{Ending, Guest, GuestBuilder, STEP_LIMIT};
@@ -29,6 +31,19 @@ pub(crate) fn assert_hidden(guest: &Guest) -> Result<FdInfo> {
     ensure!(info.flags & exclusive != 0, "Others who get the descriptor can map it: {info:?}");
     ensure!(info.direct_mapped == 0, "The kernel maps {} of the guest's {} pages", info.direct_mapped, info.pages);
     Ok(info)
+}
+
+/// Waits until a guest that is populated while it runs has all of its 4 KiB pages.
+pub(crate) fn wait_until_populated(guest: &Guest, pages: u64) -> Result<()> {
+    let deadline = Instant::now() + STEP_LIMIT;
+    loop {
+        let info = fdinfo::of_process(guest.pid())?;
+        match info.pages == pages {
+            true => return Ok(()),
+            false if Instant::now() > deadline => bail!("Not populated after {STEP_LIMIT:?}: {info:?}"),
+            false => sleep(Duration::from_millis(100)),
+        }
+    }
 }
 
 /// Powers the demo guest off from its shell and asserts a clean end.

@@ -25,7 +25,10 @@ Memory:
     ,huge=off        4 KiB pages, allocated when the guest touches them; never from the pool
     ,pool=auto       from the pool reserved at boot if this user may, else from free memory (default)
     ,pool=boot       from the pool, which has 2 MiB pages only, or an error
-    ,populate=all    allocated whole before the guest runs, or an error (default)
+    ,populate=background
+                     allocated beside the running guest, what it touches first (default);
+                     with huge=require or pool=boot as populate=all
+    ,populate=all    allocated whole before the guest runs, or an error
     ,populate=touch  2 MiB pages, allocated when the guest touches them; the VM ends if there are none left
   shared           ordinary memory, which the host can read
 
@@ -248,8 +251,8 @@ fn set_option(mut options: SecretOptions, word: &str) -> Result<SecretOptions, S
     match word.split_once('=') {
         Some(("huge", value)) => options.huge = choice(value, "huge is auto, require or off")?,
         Some(("pool", value)) => options.pool = choice(value, "pool is auto or boot")?,
-        Some(("populate", value)) => options.populate = choice(value, "populate is all or touch")?,
-        _ => return Err("secret takes huge=auto|require|off, pool=auto|boot and populate=all|touch".to_owned()),
+        Some(("populate", value)) => options.populate = choice(value, "populate is background, all or touch")?,
+        _ => return Err("secret takes huge=auto|require|off, pool=auto|boot and populate=background|all|touch".to_owned()),
     }
     Ok(options)
 }

@@ -20,7 +20,7 @@ use crate::control::{Command, Control};
 use crate::devices::virtio::VirtioDevices;
 use crate::devices::{Deaf, Platform, SerialConsole};
 use crate::kvm::{self, Vcpu, VcpuThread};
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, Populating};
 use crate::sandbox::{self, Seccomp, Thread};
 
 /// Where a VM stands.
@@ -80,6 +80,7 @@ pub struct Vmm {
     platform: Platform,
     devices: VirtioDevices,
     vm: VmFd,
+    populating: Populating,
     ram: GuestRam,
     measured: Option<Measured>,
 }
@@ -94,8 +95,8 @@ impl Vmm {
         vm: VmFd,
         ram: GuestRam,
     ) -> Self {
-        let (state, threads, measured) = (State::Configured, Vec::new(), None);
-        Self { state, threads, vcpus, control, platform, devices, vm, ram, measured }
+        let (state, threads, populating, measured) = (State::Configured, Vec::new(), Populating::default(), None);
+        Self { state, threads, vcpus, control, platform, devices, vm, populating, ram, measured }
     }
 
     /// With what was measured while it was built.
@@ -178,6 +179,7 @@ impl Vmm {
         for vcpu in std::mem::take(&mut self.vcpus) {
             self.threads.push(vcpu.spawn(seccomp)?);
         }
+        self.populating = self.ram.populate_beside_guest(seccomp).map_err(kvm::Error::Thread)?;
         // After the threads, which would have inherited it.
         seccomp.confine(Thread::Main)?;
         self.control.set(Command::Run);
@@ -224,6 +226,7 @@ impl Vmm {
             thread.join();
         }
         self.vcpus.clear();
+        self.populating = Populating::default();
         self.state = State::Stopped;
     }
 

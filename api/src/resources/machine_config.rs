@@ -144,8 +144,11 @@ pub enum MemoryPool {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryPopulate {
-    /// All of them before the guest runs; a lack of memory or a limit is an error then.
+    /// Beside the running guest, which gets first what it touches. As `all` with `memory_pool` `boot` or
+    /// `huge_pages` `2M`, which may be an error.
     #[default]
+    Background,
+    /// All of them before the guest runs; a lack of memory or a limit is an error then.
     All,
     /// When the guest touches them; the VM ends if there are none by then.
     Touch,

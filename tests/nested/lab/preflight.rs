@@ -78,7 +78,8 @@ fn memory_more_than_the_control_group_allows() -> Result<()> {
 #[test]
 fn memory_more_than_an_unseen_control_group_allows() -> Result<()> {
     let guest = own_guest()?.memory("512M").under(["sh", "-c", IN_SMALL_GROUP, "unshare", "--cgroup"]);
-    refused(&guest, &["Memory ran out", "512 MiB", "--mem", "memory.max"])?;
+    let whole = guest.clone().arguments(["--memory", "secret,populate=all"]);
+    refused(&whole, &["Memory ran out", "512 MiB", "--mem", "memory.max"])?;
     let guest = guest.arguments(["--memory", "secret,huge=require"]);
     refused(&guest, &["Pages of 2 MiB ran out", "512 MiB", "huge=auto", "memory.max"])
 }
@@ -131,7 +132,8 @@ fn locked_memory_limit_reached_unseen() -> Result<()> {
     setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
     populated?;
     let wrapper = ["prlimit", "--memlock=402653184:402653184", "setpriv", "--bounding-set=-sys_resource"];
-    refused(&own_guest()?.memory("256M").under(wrapper), &["RLIMIT_MEMLOCK", "393216 KiB", "256 MiB", "ulimit -l"])
+    let guest = own_guest()?.memory("256M").arguments(["--memory", "secret,populate=all"]).under(wrapper);
+    refused(&guest, &["RLIMIT_MEMLOCK", "393216 KiB", "256 MiB", "ulimit -l"])
 }
 
 #[test]

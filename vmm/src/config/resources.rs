@@ -23,7 +23,7 @@ const DEFAULT_MACHINE: MachineConfig = MachineConfig {
     huge_pages: HugePages::None,
     memory_backend: MemoryBackend::Secret,
     memory_pool: MemoryPool::Auto,
-    memory_populate: MemoryPopulate::All,
+    memory_populate: MemoryPopulate::Background,
 };
 
 /// The machine of these resources.
@@ -96,6 +96,7 @@ impl VmConfig {
                 memory_backend: backend,
                 memory_pool: if options.pool == Pool::Boot { MemoryPool::Boot } else { MemoryPool::Auto },
                 memory_populate: match options.populate {
+                    Populate::Background => MemoryPopulate::Background,
                     Populate::All => MemoryPopulate::All,
                     Populate::Touch => MemoryPopulate::Touch,
                 },
@@ -123,7 +124,7 @@ fn refuse(file: &VmConfigFile) -> Result<(), Error> {
         (file.cpu_config.is_some(), "CPU configurations are not supported; the guest sees the host's processor"),
         (
             file.balloon.is_some(),
-            "Hidden memory is allocated whole before the guest runs; a balloon could not give it back",
+            "Hidden memory is never given back while the guest runs, which is what a balloon is for",
         ),
         (
             !file.pmem.is_empty(),
@@ -131,7 +132,7 @@ fn refuse(file: &VmConfigFile) -> Result<(), Error> {
         ),
         (
             file.memory_hotplug.is_some(),
-            "Hidden memory is allocated whole before the guest runs; none can be added later",
+            "Hidden memory has its size before the guest runs; none can be added later",
         ),
     ];
     match there.into_iter().find(|(there, _)| *there) {
@@ -151,6 +152,7 @@ fn ram_kind(machine: &MachineConfig) -> Result<RamKind, Error> {
         MemoryPool::Boot => Pool::Boot,
     };
     let populate = match machine.memory_populate {
+        MemoryPopulate::Background => Populate::Background,
         MemoryPopulate::All => Populate::All,
         MemoryPopulate::Touch => Populate::Touch,
     };

@@ -60,8 +60,11 @@ pub enum Pool {
 /// When secret pages of 2 MiB are allocated; small ones ([`Huge::Off`]) always come when they are touched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Populate {
-    /// All of them before the guest runs: a limit or a lack of memory shows then, and not later.
+    /// Beside the running guest, which gets first what it touches: it starts at once, however large it is. Where the pool
+    /// or the size of pages was demanded, and so may be an error, as [`Self::All`].
     #[default]
+    Background,
+    /// All of them before the guest runs: a limit or a lack of memory shows then, and not later.
     All,
     /// When the guest touches them. The VM ends if there are none by then.
     Touch,
@@ -73,6 +76,16 @@ impl SecretOptions {
         let huge = if self.huge == Huge::Require { Mode::HUGE } else { Mode::empty() };
         let pool = if self.pool == Pool::Boot { Mode::POOL } else { Mode::empty() };
         Mode::EXCLUSIVE | huge | pool
+    }
+
+    /// When its pages of 2 MiB come, whatever else was asked for; None for small ones.
+    fn populate(self) -> Option<Populate> {
+        let demanded = self.huge == Huge::Require || self.pool == Pool::Boot;
+        match (self.huge, self.populate) {
+            (Huge::Off, _) => None,
+            (_, Populate::Background) if demanded => Some(Populate::All),
+            (_, populate) => Some(populate),
+        }
     }
 }
 
@@ -94,20 +107,28 @@ impl Backing {
         }
     }
 
-    /// Readies what `mapping` shows of the file from `offset`. Secret pages are allocated now, all
-    /// of them, so that a host without room for them says so before the guest runs, unless
-    /// [`Populate::Touch`] wants them otherwise. Ordinary pages come when they are touched.
-    pub fn populate(&self, mapping: &Mapping, offset: u64) -> Result<(), Error> {
-        match self {
-            Self::Secret(_, SecretOptions { huge: Huge::Off, .. }) => Ok(mapping.use_small_pages()?),
-            Self::Secret(_, SecretOptions { populate: Populate::Touch, .. }) => Ok(()),
-            Self::Secret(file, _) => {
+    /// Readies what `mapping` shows of the file from `offset`. With [`Populate::All`] secret pages are
+    /// allocated now, so that a host without room for them says so before the guest runs. Ordinary
+    /// pages come when they are touched.
+    pub fn prepare(&self, mapping: &Mapping, offset: u64) -> Result<(), Error> {
+        let Self::Secret(file, options) = self else { return Ok(()) };
+        match options.populate() {
+            None => mapping.use_small_pages()?,
+            Some(Populate::All) => {
                 let size = mapping.len() as u64;
                 file.populate(offset, size)?;
                 log::info!("{} MiB of guest memory are there", size >> 20);
-                Ok(())
             }
-            Self::Shared(_) => Ok(()),
+            Some(Populate::Background | Populate::Touch) => {}
+        }
+        Ok(())
+    }
+
+    /// The file that is to be populated while the guest runs, if any.
+    pub(super) fn to_populate(&self) -> Option<&SecretFile> {
+        match self {
+            Self::Secret(file, options) if options.populate() == Some(Populate::Background) => Some(file),
+            Self::Secret(..) | Self::Shared(_) => None,
         }
     }
 }
@@ -131,4 +152,20 @@ fn memfd(size: u64) -> io::Result<File> {
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(size)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn populate_what_was_demanded_comes_before_the_guest_runs() {
+        let options = |huge, pool| SecretOptions { huge, pool, ..SecretOptions::default() }.populate();
+        assert_eq!(options(Huge::Auto, Pool::Auto), Some(Populate::Background));
+        assert_eq!(options(Huge::Require, Pool::Auto), Some(Populate::All));
+        assert_eq!(options(Huge::Auto, Pool::Boot), Some(Populate::All));
+        assert_eq!(options(Huge::Off, Pool::Auto), None, "small pages come when they are touched");
+        let touch = SecretOptions { populate: Populate::Touch, huge: Huge::Require, pool: Pool::Boot };
+        assert_eq!(touch.populate(), Some(Populate::Touch), "on the user's explicit word");
+    }
 }

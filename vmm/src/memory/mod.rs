@@ -3,8 +3,10 @@
 pub mod backend;
 mod error;
 pub mod layout;
+mod populating;
 pub mod region;
 
 pub use backend::{Backing, Huge, Pool, Populate, RamKind, SecretOptions};
 pub use error::Error;
+pub use populating::Populating;
 pub use region::{GuestMemory, GuestRam};

@@ -13,7 +13,8 @@ use vm_memory::{
 };
 
 use super::layout::{self, Slot};
-use super::{Backing, Error, RamKind};
+use super::{Backing, Error, Populating, RamKind};
+use crate::sandbox::Seccomp;
 
 /// All of a guest's RAM, cheap to clone. The mappings live as long as the last clone.
 pub type GuestMemory = GuestRegionCollection<RamRegion>;
@@ -68,11 +69,11 @@ impl GuestMemoryRegionBytes for RamRegion {}
 pub struct GuestRam {
     memory: GuestMemory,
     /// Open for the life of the VM, so that the operator can read /proc/PID/fdinfo.
-    backing: Backing,
+    backing: Arc<Backing>,
 }
 
 impl GuestRam {
-    /// Makes and maps `size` bytes, a multiple of 2 MiB, and populates secret memory.
+    /// Makes and maps `size` bytes, a multiple of 2 MiB, and populates them if that is to be done before the guest runs.
     ///
     /// # Errors
     /// [`Error`], which says what to do wherever it is the host's settings that refuse.
@@ -85,11 +86,19 @@ impl GuestRam {
         let mut regions = Vec::new();
         for slot in layout::slots(size) {
             let mapping = Mapping::new(&backing, slot.offset, slot.size)?;
-            backing.populate(&mapping, slot.offset)?;
+            backing.prepare(&mapping, slot.offset)?;
             regions.push(Arc::new(RamRegion { slot, mapping }));
         }
         let memory = GuestMemory::from_arc_regions(regions)?;
-        Ok(Self { memory, backing })
+        Ok(Self { memory, backing: Arc::new(backing) })
+    }
+
+    /// Starts to populate what is to be populated beside the guest.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn populate_beside_guest(&self, seccomp: Seccomp) -> io::Result<Populating> {
+        Populating::start(&self.backing, seccomp)
     }
 
     /// What the kernel says of it at this moment; None for ordinary memory.
@@ -97,7 +106,7 @@ impl GuestRam {
     /// # Errors
     /// /proc is not there.
     pub fn kernel_info(&self) -> io::Result<Option<FdInfo>> {
-        FdInfo::of(&self.backing)
+        FdInfo::of(&*self.backing)
     }
 
     /// What devices and loaders get: memory, and no word of what it is made of.

@@ -24,6 +24,7 @@ pub(super) fn of(thread: Thread) -> Policy {
         Thread::Main => main(),
         Thread::Api => api(),
         Thread::Vcpu => vcpu(),
+        Thread::Populate => populate(),
     }
 }
 
@@ -89,6 +90,11 @@ fn vcpu() -> Policy {
             ],
         )
         .only(libc::SYS_tgkill, 2, &[signal(libc::SIGABRT)])
+}
+
+/// Guest RAM's pages, and a line in the log.
+fn populate() -> Policy {
+    common().any(&[libc::SYS_fallocate]).only(libc::SYS_tgkill, 2, &[signal(libc::SIGABRT)])
 }
 
 /// What any thread needs: memory, locks, time, its own end.

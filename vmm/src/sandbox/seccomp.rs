@@ -19,6 +19,8 @@ pub enum Thread {
     Api,
     /// Runs the guest, and its devices when it asks for something.
     Vcpu,
+    /// Populates guest RAM beside the guest.
+    Populate,
 }
 
 impl fmt::Display for Thread {
@@ -27,6 +29,7 @@ impl fmt::Display for Thread {
             Self::Main => "main",
             Self::Api => "api",
             Self::Vcpu => "vCPU",
+            Self::Populate => "populating",
         })
     }
 }

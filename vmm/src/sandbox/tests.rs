@@ -16,6 +16,7 @@ fn run(case: &'static str) {
     let thread = match thread {
         "main" => Thread::Main,
         "api" => Thread::Api,
+        "populate" => Thread::Populate,
         _ => Thread::Vcpu,
     };
     let seccomp = if call.ends_with("unfiltered") { Seccomp::Off } else { Seccomp::On };
@@ -52,6 +53,7 @@ fn make(call: &str) {
                 // KVM_CHECK_EXTENSION; what the filter lets through ends here.
                 libc::syscall(libc::SYS_ioctl, -1, 0xae03, 0)
             }
+            "fallocate" => libc::syscall(libc::SYS_fallocate, -1, 0, 0, 1),
             "ioctl" => libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSTI, c"x".as_ptr()),
             other => panic!("{other}"),
         }
@@ -89,6 +91,9 @@ fn forbidden_call_ends_the_process_with_its_number() {
         ("vcpu execve", libc::SYS_execve),
         ("vcpu executable", libc::SYS_mmap),
         ("vcpu ioctl", libc::SYS_ioctl),
+        ("api fallocate", libc::SYS_fallocate),
+        ("populate openat", libc::SYS_openat),
+        ("populate unix", libc::SYS_socket),
     ] {
         let output = output_of("forbidden_call_ends_the_process_with_its_number", case);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -109,6 +114,7 @@ fn allowed_call_and_thread_without_filter_go_on() {
         "api nothing",
         "vcpu nothing",
         "vcpu unix",
+        "populate fallocate",
         "main personality unfiltered",
         "api openat unfiltered",
         "vcpu openat unfiltered",

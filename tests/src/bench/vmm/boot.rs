@@ -40,6 +40,10 @@ pub(super) fn measure(bench: &Bench) -> Result<()> {
     bench.figure("system_calls", counters.system_calls.read()?)?;
     drop(process);
 
+    if bench.memory.is_none() {
+        // Nothing is populated before the guest runs.
+        return Ok(());
+    }
     let trace = Trace::begin(&[FALLOCATE_ENTER, FALLOCATE_EXIT])?;
     let mut process = Process::start(bench, arguments)?;
     process.expect(INIT_LINE)?;

@@ -42,8 +42,8 @@ pub enum Subject {
     Ours,
     /// Our VMM's start on a host with a pool, out of which guest memory comes.
     Pool,
-    /// Our VMM's start with guest memory that comes when it is touched.
-    Touch,
+    /// Our VMM's start with guest memory that is populated whole before the guest runs.
+    Whole,
     /// Another VMM.
     Against,
 }
@@ -53,7 +53,7 @@ impl Subject {
         match self {
             Subject::Ours => "ours",
             Subject::Pool => "pool",
-            Subject::Touch => "touch",
+            Subject::Whole => "whole",
             Subject::Against => "against",
         }
     }
@@ -63,7 +63,7 @@ impl Subject {
         match self {
             Subject::Ours | Subject::Against => None,
             Subject::Pool => Some(("memory_pool", "boot")),
-            Subject::Touch => Some(("memory_populate", "touch")),
+            Subject::Whole => Some(("memory_populate", "all")),
         }
     }
 }
