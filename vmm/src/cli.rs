@@ -252,7 +252,11 @@ fn set_option(mut options: SecretOptions, word: &str) -> Result<SecretOptions, S
         Some(("huge", value)) => options.huge = choice(value, "huge is auto, require or off")?,
         Some(("pool", value)) => options.pool = choice(value, "pool is auto or boot")?,
         Some(("populate", value)) => options.populate = choice(value, "populate is background, all or touch")?,
-        _ => return Err("secret takes huge=auto|require|off, pool=auto|boot and populate=background|all|touch".to_owned()),
+        _ => {
+            return Err(
+                "secret takes huge=auto|require|off, pool=auto|boot and populate=background|all|touch".to_owned()
+            );
+        }
     }
     Ok(options)
 }

@@ -130,10 +130,7 @@ fn refuse(file: &VmConfigFile) -> Result<(), Error> {
             !file.pmem.is_empty(),
             "Persistent memory devices map host files into the guest, which hidden memory rules out",
         ),
-        (
-            file.memory_hotplug.is_some(),
-            "Hidden memory has its size before the guest runs; none can be added later",
-        ),
+        (file.memory_hotplug.is_some(), "Hidden memory has its size before the guest runs; none can be added later"),
     ];
     match there.into_iter().find(|(there, _)| *there) {
         Some((_, reason)) => Err(Error::Refused(reason)),

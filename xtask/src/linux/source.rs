@@ -120,13 +120,16 @@ impl Source {
         paths.cache.join("source").join(&self.id)
     }
 
-    /// One source at a time is kept unpacked: each takes gigabytes.
+    /// Two sources are kept unpacked, so that two versions can be worked on in turn: this one and the one that
+    /// changed last. Each takes gigabytes.
     fn forget_others(&self, paths: &Paths) -> Result<()> {
         let Ok(entries) = fs::read_dir(paths.cache.join("source")) else { return Ok(()) };
-        entries
-            .flatten()
-            .filter(|entry| entry.file_name() != self.id.as_str())
-            .try_for_each(|entry| cache::remove(&entry.path()))
+        let others = entries.flatten().filter(|entry| entry.file_name() != self.id.as_str());
+        let mut others: Vec<_> =
+            others.map(|entry| (entry.metadata().and_then(|meta| meta.modified()).ok(), entry)).collect();
+        others.sort_by_key(|(modified, _)| *modified);
+        others.pop();
+        others.iter().try_for_each(|(_, entry)| cache::remove(&entry.path()))
     }
 
     /// Unpacks the source unless it is there; the caller holds the lock.
@@ -337,6 +340,19 @@ mod tests {
         assert!(error.contains("0001-x.patch does not apply to Linux 6.12"), "{error}");
         let left = fs::read_dir(source.folder_of(&fixture.paths)).unwrap().flatten().map(|entry| entry.file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["pristine"]);
+    }
+
+    #[test]
+    fn pristine_keeps_this_source_and_the_one_that_changed_last() {
+        let fixture = Fixture::new("kept");
+        let mut folders = Vec::new();
+        for content in ["1", "22", "333"] {
+            fs::write(fixture.root.join("linux/mm/a.c"), content).unwrap();
+            let source = fixture.source();
+            source.pristine(&fixture.paths).unwrap();
+            folders.push(source.folder_of(&fixture.paths));
+        }
+        assert_eq!(folders.iter().map(|folder| folder.is_dir()).collect::<Vec<_>>(), [false, true, true]);
     }
 
     #[test]
