@@ -65,7 +65,8 @@ pub enum Error {
 pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Result<Vmm, Error> {
     let begun = Instant::now();
     let Prepared { mut kernel, mut initrd, plan, kvm, devices, output } = prepared;
-    let ram = GuestRam::create(config.ram, config.memory)?;
+    let kind = if config.measured { config.ram.for_evidence() } else { config.ram };
+    let ram = GuestRam::create(kind, config.memory)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
     let cmdline = config.full_cmdline();

@@ -27,7 +27,7 @@ Memory:
     ,pool=boot       from the pool, which has 2 MiB pages only, or an error
     ,populate=background
                      allocated beside the running guest, what it touches first (default);
-                     with huge=require or pool=boot as populate=all
+                     with huge=require, pool=boot or --attestation-key as populate=all
     ,populate=all    allocated whole before the guest runs, or an error
     ,populate=touch  2 MiB pages, allocated when the guest touches them; the VM ends if there are none left
   shared           ordinary memory, which the host can read

@@ -107,7 +107,7 @@ pub(crate) const SUITES: [NestedSuite; 17] = [
         modules: &["lab", "debug"],
         host: Host::Debug,
         mem: "8G",
-        limit: Duration::from_secs(120 * 60),
+        limit: Duration::from_secs(240 * 60),
         ..VARIANT
     },
 ];

@@ -145,7 +145,7 @@ pub enum MemoryPool {
 #[serde(rename_all = "lowercase")]
 pub enum MemoryPopulate {
     /// Beside the running guest, which gets first what it touches. As `all` with `memory_pool` `boot` or
-    /// `huge_pages` `2M`, which may be an error.
+    /// `huge_pages` `2M`, which may be an error, and with `--attestation-key`, as evidence tells of all pages.
     #[default]
     Background,
     /// All of them before the guest runs; a lack of memory or a limit is an error then.
