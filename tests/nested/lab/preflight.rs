@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use secretmem::{Mode, SecretFile, memlock};
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, GUEST_VMLINUX, artifact};
-use secretvmm_tests::guest::GuestBuilder;
+use secretvmm_tests::guest::{BOOT_LIMIT, Ending, GuestBuilder, STEP_LIMIT};
 
 use crate::support::{Scratch, assert_preflight_refuses, assert_refused, head, on_clean_host, own_guest};
 
@@ -125,15 +125,32 @@ fn locked_memory_limit_too_low_and_fixed() -> Result<()> {
 /// A file that nobody maps counts, and only the kernel sees it.
 #[test]
 fn locked_memory_limit_reached_unseen() -> Result<()> {
-    let other = SecretFile::create(256 << 20, Mode::empty())?;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
-    memlock::make_room(other.size())?;
-    let populated = other.populate(0, other.size());
-    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
-    populated?;
+    let _other = populated(256 << 20)?;
     let wrapper = ["prlimit", "--memlock=402653184:402653184", "setpriv", "--bounding-set=-sys_resource"];
     let guest = own_guest()?.memory("256M").arguments(["--memory", "secret,populate=all"]).under(wrapper);
     refused(&guest, &["RLIMIT_MEMLOCK", "393216 KiB", "256 MiB", "ulimit -l"])
+}
+
+/// Such a limit shows when it is reached, beside a guest that runs.
+#[test]
+fn locked_memory_limit_reached_while_the_guest_runs() -> Result<()> {
+    on_clean_host(|| {
+        let wrapper = ["prlimit", "--memlock=402653184:402653184", "setpriv", "--bounding-set=-sys_resource"];
+        let other = populated(256 << 20)?;
+        let mut guest = own_guest()?.memory("256M").under(wrapper).start()?;
+        guest.messages.expect("the VM ends when its guest touches memory that is not there", BOOT_LIMIT)?;
+        if guest.wait_for_shell().is_ok() {
+            // It may end at any moment.
+            let _ = guest.type_line("mount -t tmpfs -o size=90% tmpfs /tmp; dd if=/dev/zero of=/tmp/fill bs=1M");
+        }
+        let (ending, said) = (guest.wait(STEP_LIMIT)?, guest.all_messages());
+        ensure!(ending == Ending::Code(1), "Ended with {ending:?}: {said}");
+        for words in ["RLIMIT_MEMLOCK", "393216 KiB", "256 MiB", "KVM_RUN gave EFAULT"] {
+            ensure!(said.contains(words), "It does not say {words:?}: {said}");
+        }
+        drop(other);
+        Ok(())
+    })
 }
 
 #[test]
@@ -168,6 +185,17 @@ fn help_and_version_succeed() -> Result<()> {
         ensure!(output.status.success() && !output.stdout.is_empty(), "{argument}: {output:?}");
     }
     Ok(())
+}
+
+/// A file of this process's, all of whose pages are there. The limit is as before.
+fn populated(size: u64) -> Result<SecretFile> {
+    let file = SecretFile::create(size, Mode::empty())?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    memlock::make_room(size)?;
+    let populated = file.populate(0, size);
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard)?;
+    populated?;
+    Ok(file)
 }
 
 fn refused(builder: &GuestBuilder, says: &[&str]) -> Result<()> {

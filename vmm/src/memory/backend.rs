@@ -143,6 +143,14 @@ impl Backing {
             Self::Secret(..) | Self::Shared(_) => None,
         }
     }
+
+    /// What it is made of.
+    pub(super) fn kind(&self) -> RamKind {
+        match self {
+            Self::Secret(_, options) => RamKind::Secret(*options),
+            Self::Shared(_) => RamKind::Shared,
+        }
+    }
 }
 
 impl AsFd for Backing {

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
-use super::Backing;
+use super::{Backing, Error};
 use crate::exit;
 use crate::sandbox::{Seccomp, Thread};
 
@@ -65,12 +65,8 @@ fn populate(backing: &Backing, end: &AtomicBool, seccomp: Seccomp) {
             return;
         }
         if let Err(err) = file.populate(offset, STEP.min(file.size() - offset)) {
-            return log::warn!(
-                "{} of {} MiB of guest memory are there, the rest comes when the guest touches it: {}",
-                offset >> 20,
-                file.size() >> 20,
-                exit::line(&err)
-            );
+            let err = Error::from(err).explain(backing.kind(), file.size());
+            return log::warn!("the VM ends when its guest touches memory that is not there: {}", exit::line(&err));
         }
     }
     log::info!("{} MiB of guest memory are there", file.size() >> 20);

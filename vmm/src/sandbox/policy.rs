@@ -92,9 +92,13 @@ fn vcpu() -> Policy {
         .only(libc::SYS_tgkill, 2, &[signal(libc::SIGABRT)])
 }
 
-/// Guest RAM's pages, and a line in the log.
+/// Guest RAM's pages, and a line in the log, which names the limit.
 fn populate() -> Policy {
-    common().any(&[libc::SYS_fallocate]).only(libc::SYS_tgkill, 2, &[signal(libc::SIGABRT)])
+    common()
+        .any(&[libc::SYS_fallocate])
+        // Asks for the limit, and does not set it.
+        .only(libc::SYS_prlimit64, 2, &[0])
+        .only(libc::SYS_tgkill, 2, &[signal(libc::SIGABRT)])
 }
 
 /// What any thread needs: memory, locks, time, its own end.

@@ -53,6 +53,10 @@ fn make(call: &str) {
                 // KVM_CHECK_EXTENSION; what the filter lets through ends here.
                 libc::syscall(libc::SYS_ioctl, -1, 0xae03, 0)
             }
+            "getrlimit" => {
+                let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit).into()
+            }
             "fallocate" => libc::syscall(libc::SYS_fallocate, -1, 0, 0, 1),
             "ioctl" => libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSTI, c"x".as_ptr()),
             other => panic!("{other}"),
@@ -115,6 +119,7 @@ fn allowed_call_and_thread_without_filter_go_on() {
         "vcpu nothing",
         "vcpu unix",
         "populate fallocate",
+        "populate getrlimit",
         "main personality unfiltered",
         "api openat unfiltered",
         "vcpu openat unfiltered",
