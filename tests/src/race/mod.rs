@@ -31,7 +31,8 @@ mod vmm;
 
 /// Rounds before the host is looked at for the first time: what only the first use costs is paid then.
 const WARM_UP: u64 = 20;
-/// A look at the secret memory that is left, so that a leak is found near the round that made it.
+/// A look at the secret memory that is left, so that a leak is found near the round that made it; and a line that tells
+/// how far a long run is.
 const CHECK_EVERY: u64 = 500;
 
 /// Runs `rounds` toy guests and, among them, `vmm_rounds` of `secretvmm`.
@@ -60,6 +61,7 @@ pub fn run(rounds: u64, vmm_rounds: u64, seed: u64) -> Result<()> {
         }
         if number % CHECK_EVERY == CHECK_EVERY - 1 {
             ledger::wait_for_no_secret_memory().with_context(|| format!("After round {number} of seed {seed}"))?;
+            figure(&format!("{} rounds, after", number + 1), begun.elapsed().as_secs(), "s");
         }
     }
     figure(&format!("time of {rounds} rounds and {vmm_rounds} VMs"), begun.elapsed().as_millis(), "ms");
