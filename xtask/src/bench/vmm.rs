@@ -39,10 +39,10 @@ const AGAINST: (&str, &str) = ("against", "against");
 
 const HEADER: &str = "\
 Nested host counting instructions, 2 ns each; 1 vCPU, 128 MiB, our guest kernel as vmlinux, an initrd of busybox.
-secretvmm runs on hidden memory, which it has allocated and zeroed whole before the guest runs; the emulator counts each
-byte of a rep stosb. \"boot pool\": the same on a host with secretmem=, whose pages are zero already. \"on touch\":
-populate=touch. \"missed\" marks a target that was not reached. The targets go by a Firecracker on ordinary memory, of
-which only what is touched is zeroed, measured once: 168 million instructions to init, 4096 KiB of its own memory.
+secretvmm runs on hidden memory, which is populated beside the guest. \"boot pool\": the same on a host with secretmem=,
+whose pages are zero already. \"whole\": populate=all, which zeroes everything before the guest runs; the emulator counts
+each byte of a rep stosb. \"missed\" marks a target that was not reached. The targets go by a Firecracker on ordinary
+memory, measured once: 168 million instructions to init, 4096 KiB of its own memory.
 ";
 
 /// Boots the host, measures, prints the table; the exit code says whether everything could be measured.
