@@ -14,6 +14,8 @@ use crate::secret::{self, HUGE_SIZE};
 
 /// How far free memory may differ for reasons of the host's own.
 const FREE_TOLERANCE: u64 = 16 << 20;
+/// Two counts in a row that differ by less are right.
+const QUIET: u64 = 1 << 20;
 /// How long the last processes of a race may take to go.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -83,10 +85,23 @@ fn assert_nothing_locked() -> Result<()> {
 fn free_bytes() -> Result<u64> {
     nix::unistd::sync();
     fs::write("/proc/sys/vm/drop_caches", "3").context("Cannot drop the caches")?;
+    // The lists give back tens of MiB at a time: what goes between the two counts would be in both, or in none.
+    let (deadline, mut before) = (Instant::now() + LIMIT, u64::MAX);
+    loop {
+        let free = bytes("MemFree:")? + on_lists()?;
+        match free.abs_diff(before) < QUIET {
+            true => return Ok(free),
+            false if Instant::now() > deadline => bail!("Free memory does not come to rest: {before}, {free} bytes"),
+            false => (before, _) = (free, sleep(Duration::from_millis(200))),
+        }
+    }
+}
+
+/// Bytes that CPUs keep in lists of their own.
+fn on_lists() -> Result<u64> {
     let zones = fs::read_to_string("/proc/zoneinfo").context("Cannot read /proc/zoneinfo")?;
     let counts = zones.lines().filter_map(|line| line.trim().strip_prefix("count:"));
-    let kept = counts.map(|count| count.trim().parse::<u64>()).sum::<Result<u64, _>>()?;
-    Ok(bytes("MemFree:")? + kept * 4096)
+    Ok(counts.map(|count| count.trim().parse::<u64>()).sum::<Result<u64, _>>()? * 4096)
 }
 
 fn bytes(line: &str) -> Result<u64> {
