@@ -15,6 +15,9 @@ use crate::support::{Scratch, assert_preflight_refuses, assert_refused, head, on
 const IN_SMALL_GROUP: &str = "cd /sys/fs/cgroup && echo +memory >cgroup.subtree_control && mkdir -p small && \
                               echo 256M >small/memory.max && echo $$ >small/cgroup.procs && exec \"$0\" \"$@\"";
 
+/// May lock 384 MiB and raise that no further.
+const LIMITED_384M: [&str; 4] = ["prlimit", "--memlock=402653184:402653184", "setpriv", "--bounding-set=-sys_resource"];
+
 #[test]
 fn kernel_missing() -> Result<()> {
     refused(&GuestBuilder::new("/nonexistent/bzImage"), &["/nonexistent/bzImage", "No such file"])
@@ -126,8 +129,7 @@ fn locked_memory_limit_too_low_and_fixed() -> Result<()> {
 #[test]
 fn locked_memory_limit_reached_unseen() -> Result<()> {
     let _other = populated(256 << 20)?;
-    let wrapper = ["prlimit", "--memlock=402653184:402653184", "setpriv", "--bounding-set=-sys_resource"];
-    let guest = own_guest()?.memory("256M").arguments(["--memory", "secret,populate=all"]).under(wrapper);
+    let guest = own_guest()?.memory("256M").arguments(["--memory", "secret,populate=all"]).under(LIMITED_384M);
     refused(&guest, &["RLIMIT_MEMLOCK", "393216 KiB", "256 MiB", "ulimit -l"])
 }
 
@@ -135,9 +137,8 @@ fn locked_memory_limit_reached_unseen() -> Result<()> {
 #[test]
 fn locked_memory_limit_reached_while_the_guest_runs() -> Result<()> {
     on_clean_host(|| {
-        let wrapper = ["prlimit", "--memlock=402653184:402653184", "setpriv", "--bounding-set=-sys_resource"];
-        let other = populated(256 << 20)?;
-        let mut guest = own_guest()?.memory("256M").under(wrapper).start()?;
+        let _other = populated(256 << 20)?;
+        let mut guest = own_guest()?.memory("256M").under(LIMITED_384M).start()?;
         guest.messages.expect("the VM ends when its guest touches memory that is not there", BOOT_LIMIT)?;
         if guest.wait_for_shell().is_ok() {
             // It may end at any moment.
@@ -148,7 +149,6 @@ fn locked_memory_limit_reached_while_the_guest_runs() -> Result<()> {
         for words in ["RLIMIT_MEMLOCK", "393216 KiB", "256 MiB", "KVM_RUN gave EFAULT"] {
             ensure!(said.contains(words), "It does not say {words:?}: {said}");
         }
-        drop(other);
         Ok(())
     })
 }

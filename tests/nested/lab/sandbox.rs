@@ -12,6 +12,9 @@ use crate::support::{Scratch, on_clean_host, own_guest, power_off};
 const MAIN: &str = "secretvmm";
 const API: &str = "api";
 const VCPU: &str = "vcpu0";
+/// It is there until all of the guest's memory is.
+const POPULATE: &str = "populate";
+const ALL: [&str; 4] = [MAIN, API, VCPU, POPULATE];
 /// Asks for the personality and changes nothing; the answer, 0, is one that whoever waits for events can take.
 const FORBIDDEN: (i64, u64) = (libc::SYS_personality, 0xffff_ffff);
 /// Filters, as /proc/PID/status counts.
@@ -20,7 +23,7 @@ const FILTERED: u32 = 2;
 /// A VMM with an API and a guest that is about to boot.
 fn start(scratch: &Scratch, flags: &[&str]) -> Result<Guest> {
     let socket = scratch.path("api.sock");
-    let builder = own_guest()?.memory("128M").arguments(["--api-sock".as_ref(), socket.as_os_str()]);
+    let builder = own_guest()?.memory("1G").arguments(["--api-sock".as_ref(), socket.as_os_str()]);
     builder.arguments(flags.iter().copied()).start()
 }
 
@@ -29,7 +32,7 @@ fn wait_for_filters(guest: &Guest) -> Result<()> {
     let deadline = Instant::now() + STEP_LIMIT;
     let mode = |name| inject::seccomp_mode(guest.pid(), inject::thread_named(guest.pid(), name)?);
     loop {
-        let missing = [MAIN, API, VCPU].into_iter().find(|name| mode(name).ok() != Some(FILTERED));
+        let missing = ALL.into_iter().find(|name| mode(name).ok() != Some(FILTERED));
         let Some(name) = missing else { return Ok(()) };
         ensure!(Instant::now() < deadline, "{name} has no filter: {:?}", mode(name));
         sleep(Duration::from_millis(20));
@@ -39,7 +42,7 @@ fn wait_for_filters(guest: &Guest) -> Result<()> {
 #[test]
 fn forbidden_system_call_ends_the_vmm_whichever_thread_makes_it() -> Result<()> {
     on_clean_host(|| {
-        for name in [MAIN, API, VCPU] {
+        for name in ALL {
             let scratch = Scratch::new("sandbox")?;
             let mut guest = start(&scratch, &[])?;
             wait_for_filters(&guest).with_context(|| guest.messages.text())?;
