@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use secretvmm_api::evidence::quote::{self, Quote, QuoteKey};
 use secretvmm_api::evidence::{Appraisal, Expected, Nonce, Policy, PublicKey, ReferenceValues, appraise, cbor};
 use serde::de::DeserializeOwned;
 
@@ -34,6 +35,12 @@ struct Cli {
     /// The host's public key in PEM; otherwise the policy names it
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// A TPM's quote of the token, for a policy that asks for one: see docs/attestation.md
+    #[arg(long, value_name = "FILE", requires = "quote_signature")]
+    quote: Option<PathBuf>,
+    /// The quote's signature
+    #[arg(long, value_name = "FILE", requires = "quote")]
+    quote_signature: Option<PathBuf>,
     /// The token, as `secretvmm attest --output` writes it
     #[arg(value_name = "TOKEN")]
     token: PathBuf,
@@ -58,10 +65,12 @@ fn run(cli: &Cli) -> Result<Appraisal> {
         bail!("There is no key to verify with: give --key, or public_key in the policy");
     };
     let key = PublicKey::from_pem(&read_text(&key)?).with_context(|| format!("{} is of no use", key.display()))?;
-    let token = read_token(&cli.token)?;
+    let token = read_some(&cli.token, cbor::MAX_LEN)?;
+    let quote = QuoteFiles::read(cli, &policy, beside)?;
+    let quote = quote.as_ref().map(QuoteFiles::quote);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("The clock is before 1970")?.as_secs();
-    let appraisal =
-        appraise(&token, &Expected { key: &key, nonce: &cli.nonce, policy: &policy, references: &references, now });
+    let (nonce, references, quote) = (&cli.nonce, &references, quote.as_ref());
+    let appraisal = appraise(&token, &Expected { key: &key, nonce, policy: &policy, references, quote, now });
     println!("{}", serde_json::to_string_pretty(&appraisal)?);
     for (part, check) in appraisal.refusals() {
         eprintln!("secretvmm-verify: refused: {part}: {}: {}", check.claim, check.reason);
@@ -69,12 +78,37 @@ fn run(cli: &Cli) -> Result<Appraisal> {
     Ok(appraisal)
 }
 
-/// One byte more than a token can have, so that a longer one is refused as what it is.
-fn read_token(path: &Path) -> Result<Vec<u8>> {
-    let mut token = Vec::new();
-    let file = File::open(path).and_then(|file| file.take(cbor::MAX_LEN as u64 + 1).read_to_end(&mut token));
+/// What the host's TPM signed.
+struct QuoteFiles {
+    key: QuoteKey,
+    message: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl QuoteFiles {
+    /// None if there is no quote; whether there has to be one is for the policy.
+    fn read(cli: &Cli, policy: &Policy, beside: impl Fn(&PathBuf) -> PathBuf) -> Result<Option<Self>> {
+        let (Some(message), Some(signature)) = (&cli.quote, &cli.quote_signature) else { return Ok(None) };
+        let Some(tpm) = &policy.tpm else {
+            bail!("The policy says nothing of a TPM: leave --quote out, or add tpm to the policy");
+        };
+        let path = beside(&tpm.key);
+        let key = QuoteKey::from_pem(&read_text(&path)?).with_context(|| format!("{} is of no use", path.display()))?;
+        let [message, signature] = [message, signature].map(|path| read_some(path, quote::MAX_LEN));
+        Ok(Some(Self { key, message: message?, signature: signature? }))
+    }
+
+    fn quote(&self) -> Quote<'_> {
+        Quote { key: &self.key, message: &self.message, signature: &self.signature }
+    }
+}
+
+/// One byte more than there may be, so that more is refused as what it is.
+fn read_some(path: &Path, most: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).and_then(|file| file.take(most as u64 + 1).read_to_end(&mut bytes));
     file.with_context(|| format!("Cannot read {}", path.display()))?;
-    Ok(token)
+    Ok(bytes)
 }
 
 fn read_text(path: &Path) -> Result<String> {
@@ -107,7 +141,7 @@ mod tests {
         let (policy, token) = (dir.path().join("policy.json"), dir.path().join("token"));
         fs::write(&token, b"").unwrap();
         let nonce = "00".repeat(16).parse().unwrap();
-        let cli = Cli { policy, nonce, key: None, token };
+        let cli = Cli { policy, nonce, key: None, quote: None, quote_signature: None, token };
         let error = || format!("{:#}", run(&cli).unwrap_err());
         assert!(error().contains("Cannot read"), "{}", error());
         write("policy.json", r#"{"max_age_s": 60, "unknown": 1}"#);
@@ -126,7 +160,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (policy, token) = (dir.path().join("policy.json"), dir.path().join("token"));
         fs::write(&policy, vec![b' '; MAX_TEXT as usize + 1]).unwrap();
-        let error = run(&Cli { policy, nonce: "00".repeat(16).parse().unwrap(), key: None, token }).unwrap_err();
+        let error = run(&Cli {
+            policy,
+            nonce: "00".repeat(16).parse().unwrap(),
+            key: None,
+            quote: None,
+            quote_signature: None,
+            token,
+        })
+        .unwrap_err();
         assert!(error.to_string().contains("larger than"), "{error:#}");
     }
 
@@ -138,7 +180,15 @@ mod tests {
         let private = secretvmm_api::evidence::PrivateKey::from_seed(&zeroize::Zeroizing::new([1; 32]));
         fs::write(&key, private.public().to_pem().unwrap()).unwrap();
         fs::write(&token, b"no token").unwrap();
-        let appraisal = run(&Cli { policy, nonce: "00".repeat(16).parse().unwrap(), key: Some(key), token }).unwrap();
+        let appraisal = run(&Cli {
+            policy,
+            nonce: "00".repeat(16).parse().unwrap(),
+            key: Some(key),
+            quote: None,
+            quote_signature: None,
+            token,
+        })
+        .unwrap();
         assert!(!appraisal.accepted());
     }
 }

@@ -11,7 +11,7 @@ use crate::linux::source;
 use crate::support::process;
 
 /// What is needed, and what for.
-const PACKAGES: [&str; 25] = [
+const PACKAGES: [&str; 27] = [
     // The kernels: compiler and Kconfig, what kbuild calls, the source itself.
     "gcc",
     "libc6-dev",
@@ -41,6 +41,9 @@ const PACKAGES: [&str; 25] = [
     "python3-venv",
     "python3-nftables",
     "iproute2",
+    // A TPM in software, and the tools that ask one for a quote.
+    "swtpm",
+    "tpm2-tools",
 ];
 
 /// Reads the package lists anew.

@@ -6,11 +6,14 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::MEANING;
+use super::{MEANING, MEANING_WITH_QUOTE};
 
 /// The profile of the result. No EAR profile of the IETF's: there is no trustworthiness vector,
 /// whose tiers for hidden memory presume hardware.
 const PROFILE: &str = "tag:secretvmm.example,2026:ear/1";
+
+/// The part about a TPM's quote.
+pub(super) const TPM: &str = "tpm";
 
 /// A verdict. The worse is the greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -95,7 +98,7 @@ pub struct Appraisal {
     pub status: Status,
     /// What an affirming token is worth.
     pub meaning: &'static str,
-    /// `token`, `host`, `vm` and `mem`.
+    /// `token`, `host`, `vm` and `mem`; `tpm` if the policy asks for a quote.
     pub submods: BTreeMap<&'static str, Submod>,
 }
 
@@ -104,7 +107,8 @@ impl Appraisal {
         let status = submods.values().map(|submod| submod.status).max().unwrap_or_default();
         let verifier =
             VerifierId { developer: "secretvmm", build: concat!("secretvmm-verify ", env!("CARGO_PKG_VERSION")) };
-        Self { eat_profile: PROFILE, iat: now, verifier, status, meaning: MEANING, submods }
+        let meaning = if submods.contains_key(TPM) { MEANING_WITH_QUOTE } else { MEANING };
+        Self { eat_profile: PROFILE, iat: now, verifier, status, meaning, submods }
     }
 
     /// Whether the token meets the policy.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use super::appraisal::{Appraisal, Status, Submod};
+use super::appraisal::{Appraisal, Status, Submod, TPM};
 use super::claims::{Backing, Claims, Host, Memory, Vm};
 use super::cose;
 use super::hex::Nonce;
 use super::key::PublicKey;
 use super::policy::{Accept, HostPolicy, MemoryPolicy, Policy, ReferenceValues, VmPolicy, Word};
+use super::quote::{self, Quote};
 use super::{EXCLUSIVE, PROFILE};
 
 const PAGE: u64 = 4096;
@@ -24,6 +25,8 @@ pub struct Expected<'a> {
     pub policy: &'a Policy,
     /// What the policy refers to.
     pub references: &'a ReferenceValues,
+    /// What a TPM says of it: looked at if the policy asks.
+    pub quote: Option<&'a Quote<'a>>,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -50,6 +53,9 @@ pub fn appraise(token: &[u8], expected: &Expected<'_>) -> Appraisal {
         }
     }
     submods.insert("token", report);
+    if let Some(tpm) = &expected.policy.tpm {
+        submods.insert(TPM, quote::submod(token, expected.quote, tpm));
+    }
     Appraisal::new(expected.now, submods)
 }
 

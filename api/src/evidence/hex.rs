@@ -44,7 +44,7 @@ macro_rules! as_hex {
         }
     )+ };
 }
-as_hex!(BuildId, Digest, Nonce);
+as_hex!(BuildId, Digest, Nonce, PcrValue);
 
 /// A SHA-384.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,33 @@ impl TryFrom<&[u8]> for Digest {
 }
 
 impl FromStr for Digest {
+    type Err = NotHex;
+
+    fn from_str(text: &str) -> Result<Self, NotHex> {
+        decode(text).unwrap_or_default().as_slice().try_into()
+    }
+}
+
+/// The value of a TPM's PCR in the SHA-256 bank.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PcrValue([u8; 32]);
+
+impl PcrValue {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for PcrValue {
+    type Error = NotHex;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, NotHex> {
+        bytes.try_into().map(Self).map_err(|_| NotHex("a PCR of the SHA-256 bank, 64 hexadecimal digits"))
+    }
+}
+
+impl FromStr for PcrValue {
     type Err = NotHex;
 
     fn from_str(text: &str) -> Result<Self, NotHex> {

@@ -10,29 +10,41 @@
 //! controls the key. Its profile is closed: one algorithm, deterministic CBOR (RFC 8949, 4.2.1)
 //! without tags, no claim that is not in [`Claims`]. docs/attestation.md has all of it.
 
+#[cfg(feature = "verify")]
 mod appraisal;
 pub mod cbor;
+#[cfg(feature = "verify")]
 mod check;
 mod claim;
 mod claims;
 pub mod cose;
 mod hex;
 mod key;
+#[cfg(feature = "verify")]
 mod policy;
+#[cfg(feature = "verify")]
+pub mod quote;
 #[cfg(test)]
 mod testing;
 
+#[cfg(feature = "verify")]
 pub use appraisal::{Appraisal, Check, Status, Submod};
+#[cfg(feature = "verify")]
 pub use check::{Expected, appraise};
 pub use claim::ClaimError;
 pub use claims::{Backing, Claims, Host, Kexec, Lockdown, Memory, Slot, Vm};
-pub use hex::{BuildId, Digest, Hasher, Nonce, NotHex};
+pub use hex::{BuildId, Digest, Hasher, Nonce, NotHex, PcrValue};
 pub use key::{KeyError, PrivateKey, PublicKey};
-pub use policy::{Accept, HostPolicy, MemoryPolicy, Policy, ReferenceValues, VmPolicy, Word};
+#[cfg(feature = "verify")]
+pub use policy::{Accept, HostPolicy, MemoryPolicy, Policy, ReferenceValues, TpmPolicy, VmPolicy, Word};
 
 /// What a token is worth.
 pub const MEANING: &str =
     "A key controlled by this host says that its kernel reports this. No hardware vouches for it.";
+
+/// What a token is worth together with a TPM's quote of it.
+pub const MEANING_WITH_QUOTE: &str = "A key controlled by this host says that its kernel reports this, and a TPM what \
+     was booted, as far as its PCRs tell. No hardware vouches for what the kernel reports.";
 
 /// The profile that tokens name (RFC 9711, 4.3.2).
 pub const PROFILE: &str = "tag:secretvmm.example,2026:attestation/1";

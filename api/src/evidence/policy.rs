@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::claims::{Kexec, Lockdown};
-use super::hex::{BuildId, Digest};
+use super::hex::{BuildId, Digest, PcrValue};
 
 /// A policy file.
 ///
@@ -45,6 +45,9 @@ pub struct Policy {
     /// Its memory.
     #[serde(default)]
     pub mem: MemoryPolicy,
+    /// What the host's TPM has to say, in a quote that is for the token.
+    #[serde(default)]
+    pub tpm: Option<TpmPolicy>,
 }
 
 /// What the host has to be. What it does not say is never what it has to be.
@@ -95,6 +98,16 @@ pub struct MemoryPolicy {
     pub max_aliases: u64,
     /// Whether every page has to be there already.
     pub all_resident: bool,
+}
+
+/// Which TPM, and what it has to have measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TpmPolicy {
+    /// A file with the public half of its attestation key, beside the policy unless its path is absolute.
+    pub key: PathBuf,
+    /// PCRs of the SHA-256 bank, by number. The quote has to be over these and no others.
+    pub pcrs: BTreeMap<u8, PcrValue>,
 }
 
 /// What a claim may be.
@@ -169,6 +182,10 @@ mod tests {
             r#"{"max_age_s": 60, "host": {"build_id": "any"}}"#,
             r#"{"max_age_s": 60, "vm": {"kernel": ["00"]}}"#,
             r#"{"max_age_s": 60, "mem": {"max_direct_mapped": 1}}"#,
+            r#"{"max_age_s": 60, "tpm": {"key": "ak.pem"}}"#,
+            r#"{"max_age_s": 60, "tpm": {"key": "ak.pem", "pcrs": {}, "nonce": ""}}"#,
+            r#"{"max_age_s": 60, "tpm": {"key": "ak.pem", "pcrs": {"256": "00"}}}"#,
+            r#"{"max_age_s": 60, "tpm": {"key": "ak.pem", "pcrs": {"0": "00"}}}"#,
         ] {
             assert!(serde_json::from_str::<Policy>(text).is_err(), "{text}");
         }

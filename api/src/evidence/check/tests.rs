@@ -48,7 +48,7 @@ fn appraised_with(token: &[u8], policy: &Value, change: impl FnOnce(&mut Verifie
     let mut verifier = Verifier { key, nonce, references, now: MADE_AT + 10 };
     change(&mut verifier);
     let Verifier { key, nonce, references, now } = &verifier;
-    appraise(token, &Expected { key, nonce, policy: &policy, references, now: *now })
+    appraise(token, &Expected { key, nonce, policy: &policy, references, quote: None, now: *now })
 }
 
 fn appraised(token: &[u8]) -> Appraisal {
