@@ -5,6 +5,7 @@
 //!   with `--full`;
 //! - [`pool`]: the patched kernel with a pool reserved at boot;
 //! - [`pool_forms`]: the same on two nodes, with every form of the parameter that reserves it;
+//! - [`pool_stale`]: the same on a machine whose memory is full of what was there before;
 //! - [`matrix`]: the lab's kernel on two nodes with a pool, for every probe there is;
 //! - [`matrix_policy`]: the same with yama's `ptrace_scope` at 3;
 //! - [`matrix_full`]: the same at more moments (`--full`);
@@ -26,6 +27,7 @@ mod matrix_policy;
 mod numa;
 mod pool;
 mod pool_forms;
+mod pool_stale;
 mod shipped;
 mod small;
 mod stock;

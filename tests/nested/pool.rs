@@ -3,11 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use secretvmm_tests::area::Area;
 use secretvmm_tests::holder::Holder;
 use secretvmm_tests::host::direct_map::{DirectMap, meminfo_bytes};
 use secretvmm_tests::host::jit;
 use secretvmm_tests::host::stage2::Stage2;
+use secretvmm_tests::secret::{self, HUGE_SIZE, POOL};
 
+use crate::lab::poison::{POISON, frame};
 use crate::support::{assert_hidden, assert_preflight_refuses, on_clean_host, own_guest, power_off};
 
 /// Takes root's right to the pool away.
@@ -83,6 +86,26 @@ fn pool_auto_without_the_right_takes_free_memory_only() -> Result<()> {
         let info = assert_hidden(&guest)?;
         ensure!(info.pages == 512 * 256 && info.pool == 0, "Not from free memory: {info:?}");
         power_off(&mut guest)
+    })
+}
+
+#[test]
+fn page_that_fails_takes_its_2m_out_of_the_pool_for_good() -> Result<()> {
+    on_clean_host(|| {
+        let total = || Ok::<u64, anyhow::Error>(meminfo_bytes("SecretPoolTotal:")?.unwrap_or(0));
+        let (all, free, corrupted) = (total()?, pool_free()?, meminfo_bytes("HardwareCorrupted:")?);
+        let file = secret::file(POOL, HUGE_SIZE)?;
+        let memory = Area::of_file(&file, HUGE_SIZE)?;
+        memory.touch();
+        let injected = fs::write(POISON, format!("{:#x}", frame(&memory, 0x9000)?));
+        ensure!(meminfo_bytes("HardwareCorrupted:")? > corrupted, "INVALID: nothing is corrupted: {injected:?}");
+        drop((memory, file));
+        let (left, left_free) = (all - total()?, free - pool_free()?);
+        ensure!(
+            left == HUGE_SIZE as u64 && left_free == left,
+            "Of the pool {left} bytes are lost, {left_free} not free"
+        );
+        Ok(())
     })
 }
 

@@ -64,6 +64,17 @@ impl Area {
         Ok(Area { start: start.cast(), length })
     }
 
+    /// Puts a file in its place, at the same addresses.
+    ///
+    /// # Errors
+    /// mmap(2)'s; what was there may be gone then.
+    pub fn replace(&self, file: &impl AsFd) -> Result<(), Errno> {
+        let at = NonZeroUsize::new(self.start.as_ptr().addr());
+        let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+        // SAFETY: the range is ours, and no Rust object is in it.
+        unsafe { mmap(at, bytes(self.length)?, access(), flags, file, 0) }.map(drop)
+    }
+
     /// Its first address.
     pub fn address(&self) -> u64 {
         self.start.as_ptr().addr() as u64

@@ -95,6 +95,32 @@ pub fn kexec_unload() -> Result<(), Errno> {
     Errno::result(unsafe { libc::syscall(libc::SYS_kexec_load, 0, 0, std::ptr::null::<u8>(), 0) }).map(drop)
 }
 
+/// Loads a kernel for after a crash: kexec_file_load(2) without an initrd.
+///
+/// # Errors
+/// The call's: ENOSYS without crash dumps, EADDRNOTAVAIL or ENOMEM without memory kept for it (`crashkernel=`).
+pub fn kexec_load_for_crash(kernel: &impl AsFd) -> Result<(), Errno> {
+    kexec_file_load(kernel.as_fd().as_raw_fd(), KEXEC_FILE_ON_CRASH | KEXEC_FILE_NO_INITRAMFS)
+}
+
+/// Unloads it.
+///
+/// # Errors
+/// The call's.
+pub fn kexec_unload_for_crash() -> Result<(), Errno> {
+    kexec_file_load(-1, KEXEC_FILE_ON_CRASH | KEXEC_FILE_UNLOAD)
+}
+
+/// include/uapi/linux/kexec.h.
+const KEXEC_FILE_UNLOAD: libc::c_ulong = 1;
+const KEXEC_FILE_ON_CRASH: libc::c_ulong = 2;
+const KEXEC_FILE_NO_INITRAMFS: libc::c_ulong = 4;
+
+fn kexec_file_load(kernel: RawFd, flags: libc::c_ulong) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one byte of a command line, its end.
+    Errno::result(unsafe { libc::syscall(libc::SYS_kexec_file_load, kernel, -1, 1, c"".as_ptr(), flags) }).map(drop)
+}
+
 /// Swaps to a device, or ceases to.
 ///
 /// # Errors

@@ -45,8 +45,8 @@ static void flush(unsigned long address)
 
 static int direct_open(struct page *page)
 {
-	int (*set_default)(struct page *page) = find("set_direct_map_default_noflush");
-	int ret = set_default ? set_default(page) : -ENOENT;
+	int (*set_valid)(struct page *page, unsigned nr, bool valid) = find("set_direct_map_valid_noflush");
+	int ret = set_valid ? set_valid(page, 1, true) : -ENOENT;
 
 	if (!ret)
 		restored = page;
@@ -55,11 +55,11 @@ static int direct_open(struct page *page)
 
 static void direct_close(void)
 {
-	int (*set_invalid)(struct page *page) = find("set_direct_map_invalid_noflush");
+	int (*set_valid)(struct page *page, unsigned nr, bool valid) = find("set_direct_map_valid_noflush");
 
-	if (!restored || !set_invalid)
+	if (!restored || !set_valid)
 		return;
-	set_invalid(restored);
+	set_valid(restored, 1, false);
 	flush((unsigned long)page_address(restored));
 	restored = NULL;
 }

@@ -14,6 +14,9 @@
  *   heads     read at 8 times a frame number: the first u64 of each frame by the direct map, all ones where it has a hole
  *   window    write a frame number: a second mapping of that frame is held, until 0 is written; read: its contents
  *   leak      write "direct FRAME" or "image FRAME": a mapping that no part of the kernel may make, until 0 is written
+ *   restored  write 1: count pages that come back into the direct map from now on, until 0 is written;
+ *             read: pages N filled N missed N, filled being those whose first word was not zero just then, and missed
+ *             calls that could not be looked at
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
@@ -65,6 +68,13 @@ static const struct file_operations leak_fops = {
 	.write = leak_write,
 };
 
+static const struct file_operations restored_fops = {
+	.owner = THIS_MODULE,
+	.read = restored_read,
+	.write = restored_write,
+	.llseek = default_llseek,
+};
+
 /* Room for all that it tells, or it would walk again and again for more. */
 static int walk_open(struct inode *inode, struct file *file)
 {
@@ -91,6 +101,7 @@ static int __init witness_init(void)
 	debugfs_create_file("heads", 0400, folder, NULL, &heads_fops);
 	debugfs_create_file("window", 0600, folder, NULL, &window_fops);
 	debugfs_create_file("leak", 0200, folder, NULL, &leak_fops);
+	debugfs_create_file("restored", 0600, folder, NULL, &restored_fops);
 	return PTR_ERR_OR_ZERO(folder);
 }
 
@@ -99,6 +110,7 @@ static void __exit witness_exit(void)
 	debugfs_remove(folder);
 	window_close();
 	leak_close();
+	restored_close();
 	frames_forget();
 }
 

@@ -44,4 +44,9 @@ void window_close(void);
 ssize_t leak_write(struct file *file, const char __user *buf, size_t count, loff_t *ppos);
 void leak_close(void);
 
+/* restored.c */
+ssize_t restored_read(struct file *file, char __user *buf, size_t count, loff_t *ppos);
+ssize_t restored_write(struct file *file, const char __user *buf, size_t count, loff_t *ppos);
+void restored_close(void);
+
 #endif

@@ -92,6 +92,8 @@ fn boot(paths: &Paths, dir: &Path) -> Result<Result<Boot, String>> {
         append: String::new(),
         icount: false,
         la57: false,
+        dma: false,
+        stale: false,
         command: vec![paths.target.join("release/toy").into()],
         environment: Vec::new(),
         timeout: Some(LIMIT),

@@ -69,11 +69,27 @@ pub(crate) struct MachineArgs {
     /// An emulated CPU with page tables of five levels.
     #[arg(long)]
     pub(crate) la57: bool,
+    /// An emulated IOMMU, and behind it a device that copies memory on order
+    /// (QEMU's edu), for iommufd and VFIO.
+    #[arg(long)]
+    pub(crate) dma: bool,
+    /// Its memory is full of pages from before, as after a reset. With one node.
+    #[arg(long, conflicts_with = "nodes")]
+    pub(crate) stale: bool,
 }
 
 impl Default for MachineArgs {
     fn default() -> Self {
-        Self { mem: "6G".into(), smp: 1, nodes: 1, append: String::new(), icount: false, la57: false }
+        Self {
+            mem: "6G".into(),
+            smp: 1,
+            nodes: 1,
+            append: String::new(),
+            icount: false,
+            la57: false,
+            dma: false,
+            stale: false,
+        }
     }
 }
 
@@ -180,6 +196,8 @@ pub(crate) fn run_job(paths: &Paths, job: &Job) -> Result<Outcome> {
             append: job.machine.append.clone(),
             icount: job.machine.icount,
             la57: job.machine.la57,
+            dma: job.machine.dma,
+            stale: job.machine.stale,
             command: job.command.clone(),
             environment: environment(paths, job)?,
             timeout: job.timeout,

@@ -16,6 +16,10 @@ pub(crate) struct NestedSuite {
     mem: &'static str,
     /// Its NUMA nodes.
     nodes: u32,
+    /// With an IOMMU and a device behind it.
+    dma: bool,
+    /// With memory full of what was there before.
+    stale: bool,
     /// Added to the kernel command line.
     append: &'static str,
     /// No part of the suite takes so long; one that does hangs.
@@ -32,6 +36,8 @@ const LAB: NestedSuite = NestedSuite {
     host: Host::Lab,
     mem: "6G",
     nodes: 1,
+    dma: false,
+    stale: false,
     append: "",
     limit: Duration::from_secs(25 * 60),
     full: false,
@@ -43,9 +49,17 @@ const VARIANT: NestedSuite = NestedSuite { limit: Duration::from_secs(50 * 60), 
 /// So little memory that a test can take it all.
 const SMALL: NestedSuite = NestedSuite { name: "small", modules: &["small"], mem: "512M", ..LAB };
 
-/// Every probe of the matrix: a second node to move pages to, a pool that one of its guests fills, little memory to scan.
-const MATRIX: NestedSuite =
-    NestedSuite { name: "matrix", modules: &["matrix"], mem: "2G", nodes: 2, append: "secretmem=0:128M", ..LAB };
+/// Every probe of the matrix: a second node to move pages to, a pool that one of its guests fills, memory kept for a kernel
+/// after a crash, and little of it all to scan.
+const MATRIX: NestedSuite = NestedSuite {
+    name: "matrix",
+    modules: &["matrix"],
+    mem: "2G",
+    nodes: 2,
+    dma: true,
+    append: "secretmem=0:128M crashkernel=64M",
+    ..LAB
+};
 
 /// Guests that a host of 2 GiB cannot hold.
 const LARGE: &[&str] = &["lab::boot::memory_2g_is_all_there", "lab::boot::memory_5g_continues_above_the_hole"];
@@ -68,7 +82,7 @@ const WHOLE_MAP: &[&str] = &[
     "lab::ending::sigterm_code_143_gives_everything_back",
 ];
 
-pub(crate) const SUITES: [NestedSuite; 17] = [
+pub(crate) const SUITES: [NestedSuite; 18] = [
     LAB,
     NestedSuite { name: "pool", modules: &["pool"], append: "secretmem=1G", ..LAB },
     NestedSuite {
@@ -79,6 +93,14 @@ pub(crate) const SUITES: [NestedSuite; 17] = [
         // Only the last counts, and in that node 9 is not there.
         append: "secretmem secretmem=large secretmem= secretmem=0 secretmem=64M, secretmem=0:64M;1:64M secretmem=:64M \
                  secretmem=99999:64M secretmem=64Mx secretmem=0:64M,9:64M,1:33M",
+        ..LAB
+    },
+    NestedSuite {
+        name: "poolstale",
+        modules: &["pool_stale"],
+        mem: "512M",
+        stale: true,
+        append: "secretmem=64M",
         ..LAB
     },
     NestedSuite { name: "disabled", modules: &["disabled"], append: "secretmem.enable=0", ..LAB },
@@ -145,7 +167,14 @@ impl NestedSuite {
 
     /// The machine its hosts are.
     pub(crate) fn machine(&self) -> MachineArgs {
-        MachineArgs { mem: self.mem.into(), nodes: self.nodes, append: self.append.into(), ..MachineArgs::default() }
+        MachineArgs {
+            mem: self.mem.into(),
+            nodes: self.nodes,
+            dma: self.dma,
+            stale: self.stale,
+            append: self.append.into(),
+            ..MachineArgs::default()
+        }
     }
 }
 

@@ -100,3 +100,19 @@ fn memslot_on_uncached_memory_is_refused() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn uncached_memory_that_comes_under_a_memslot_is_refused() -> Result<()> {
+    on_clean_host(|| {
+        let memory = Area::of_file(&secret::file(0, HUGE_SIZE)?, HUGE_SIZE)?;
+        let mut guest = ToyVm::on(&memory)?;
+        ensure!(guest.run(Program::Write, 0x8000)? == Outcome::Halted, "The control did not run");
+        memory.replace(&secret::file(0, HUGE_SIZE)?)?;
+        ensure!(guest.run(Program::Write, 0x8000)? == Outcome::Halted, "The control did not run on another file");
+        memory.replace(&secret::file(UNCACHED, HUGE_SIZE)?)?;
+        let refused = guest.run(Program::Write, 0x8000)?;
+        ensure!(refused == Outcome::Failed(Errno::EFAULT), "KVM maps uncached memory: {refused:?}");
+        ensure!(memory.try_read(0x8000) == Ok(0), "The guest has written there");
+        Ok(())
+    })
+}

@@ -16,7 +16,8 @@ use secretvmm_tests::toy::{Outcome, Program, ToyVm};
 
 use crate::support::on_clean_host;
 
-const POISON: &str = "/sys/kernel/debug/hwpoison/corrupt-pfn";
+/// Takes the number of a frame that is to fail.
+pub(crate) const POISON: &str = "/sys/kernel/debug/hwpoison/corrupt-pfn";
 const PAGE: usize = 4096;
 /// The page that fails.
 const BAD: usize = 0x9000;
@@ -110,6 +111,7 @@ fn secret_memory(small: bool) -> Result<(fs::File, Area)> {
     Ok((file, memory))
 }
 
-fn frame(memory: &Area, offset: usize) -> Result<u64> {
+/// The frame of a page that is there.
+pub(crate) fn frame(memory: &Area, offset: usize) -> Result<u64> {
     frame_at(std::process::id(), memory.address() + offset as u64)?.context("There is no page")
 }

@@ -55,6 +55,20 @@ pub struct Touched {
     pub refused: u64,
 }
 
+/// Pages that came back into the direct map while somebody watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// All of them.
+    pub pages: u64,
+    /// Those whose first word was not zero at that moment.
+    pub filled: u64,
+    /// Calls that could not be looked at.
+    pub missed: u64,
+}
+
+/// A watch over pages that come back into the direct map, until it is dropped.
+pub struct Watch<'a>(#[allow(dead_code)] &'a Witness);
+
 /// A mapping of a frame that the kernel must never make, until it is dropped.
 pub struct Wound<'a>(#[allow(dead_code)] &'a Witness);
 
@@ -117,6 +131,15 @@ impl Witness {
         Ok(Wound(self))
     }
 
+    /// Looks into each page that comes back into the direct map, at that moment.
+    ///
+    /// # Errors
+    /// The kernel has no probes.
+    pub fn watch_restored(&self) -> Result<Watch<'_>> {
+        fs::write(format!("{FOLDER}/restored"), "1").context("Pages that come back cannot be watched")?;
+        Ok(Watch(self))
+    }
+
     /// Physical memory as the direct map shows it: the offset is the physical address, EFAULT where there is a hole.
     ///
     /// # Errors
@@ -149,6 +172,23 @@ impl Window<'_> {
         let mut page = [0; PAGE_SIZE];
         File::open(format!("{FOLDER}/window"))?.read_exact_at(&mut page, 0).context("Cannot read the mapping")?;
         Ok(page)
+    }
+}
+
+impl Watch<'_> {
+    /// What came back so far.
+    ///
+    /// # Errors
+    /// The module is gone.
+    pub fn seen(&self) -> Result<Restored> {
+        parse_restored(fs::read_to_string(format!("{FOLDER}/restored"))?.trim())
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        // One that goes on counts what nobody asks for.
+        let _ = fs::write(format!("{FOLDER}/restored"), "0");
     }
 }
 
@@ -203,6 +243,15 @@ fn parse_touched(line: &str) -> Result<Touched> {
     }
 }
 
+fn parse_restored(line: &str) -> Result<Restored> {
+    match line.split(' ').collect::<Vec<_>>()[..] {
+        ["pages", pages, "filled", filled, "missed", missed] => {
+            Ok(Restored { pages: pages.parse()?, filled: filled.parse()?, missed: missed.parse()? })
+        }
+        _ => bail!("The witness said {line:?}"),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -225,5 +274,11 @@ mod tests {
         let touched = parse_touched("cpu 1 readable 0 refused 4096").unwrap();
         assert_eq!(touched, Touched { cpu: 1, readable: 0, refused: 4096 });
         assert!(parse_touched("cpu").is_err());
+    }
+    #[test]
+    fn parse_restored_reads_counts() {
+        let restored = parse_restored("pages 512 filled 1 missed 0").unwrap();
+        assert_eq!(restored, Restored { pages: 512, filled: 1, missed: 0 });
+        assert!(parse_restored("pages 512").is_err());
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod log;
 mod pty;
 mod qemu;
 mod session;
+mod stale;
 mod terminal;
 
 use std::ffi::OsString;
@@ -50,6 +51,10 @@ pub(crate) struct Spec {
     pub(crate) icount: bool,
     /// An emulated CPU has page tables of five levels.
     pub(crate) la57: bool,
+    /// With an IOMMU and a device that copies memory.
+    pub(crate) dma: bool,
+    /// Its memory is full of what was there before (one node).
+    pub(crate) stale: bool,
     /// The command and its arguments; never empty.
     pub(crate) command: Vec<OsString>,
     /// Set for the command, on top of this process's environment.

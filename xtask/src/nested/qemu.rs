@@ -18,9 +18,15 @@ use super::{Spec, inside};
 const COMMAND_LINE: &str =
     "console=ttyS0 panic=-1 no_timer_check tsc=reliable random.trust_cpu=on kvm.tsc_tolerance_ppm=100000";
 
+/// With the IOMMU. Its interrupt remapping is left out of kernels, which then want to be told that a device whose user
+/// can forge interrupts is accepted.
+const IOMMU_COMMAND_LINE: &str = "intel_iommu=on iommufd.allow_unsafe_interrupts=1";
+
 /// Files of one run.
 pub(super) struct Files<'a> {
     pub(super) initramfs: &'a Path,
+    /// What the machine's memory has at the start, if it is not zeroes.
+    pub(super) memory: Option<&'a Path>,
     /// Where the kernel's serial console goes.
     pub(super) log: &'a Path,
     /// The channel's end for QEMU, inheritable.
@@ -46,11 +52,21 @@ pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
     qemu.args(accelerator(spec.icount, kvm));
     qemu.args(["-cpu", cpu_model(spec, kvm)]);
     qemu.args(["-m", &spec.memory, "-smp", &spec.cpus.to_string()]);
+    if let Some(path) = files.memory {
+        let mut backend = joined("memory-backend-file,id=memory,share=off,mem-path=", path);
+        backend.push(format!(",size={}", spec.memory));
+        qemu.arg("-object").arg(backend).args(["-machine", "memory-backend=memory"]);
+    }
     if spec.nodes > 1 {
         qemu.args(numa(&spec.memory, spec.cpus, spec.nodes));
     }
     qemu.arg("-kernel").arg(&spec.kernel).arg("-initrd").arg(files.initramfs);
-    qemu.args(["-append", format!("{COMMAND_LINE} {}", spec.append).trim_end()]);
+    let iommu = if spec.dma { IOMMU_COMMAND_LINE } else { "" };
+    qemu.args(["-append", format!("{COMMAND_LINE} {iommu} {}", spec.append).trim_end()]);
+    if spec.dma {
+        // The IOMMU first: it serves the devices that come after it.
+        qemu.args(["-device", "intel-iommu", "-device", "edu"]);
+    }
 
     qemu.arg("-chardev").arg(joined("file,id=log,path=", files.log)).args(["-serial", "chardev:log"]);
     qemu.args(["-device", "virtio-serial-pci", "-chardev", &format!("socket,id=channel,fd={}", files.channel)]);
@@ -88,12 +104,17 @@ fn cpu_model(spec: &Spec, kvm: bool) -> &'static str {
     }
 }
 
-/// Options for `nodes` nodes with the same share of the memory; the CPUs are on the first.
-fn numa(memory: &str, cpus: u32, nodes: u32) -> Vec<String> {
-    let mib: u64 = match memory.strip_suffix('G') {
+/// What `-m` means.
+pub(super) fn mib(memory: &str) -> u64 {
+    match memory.strip_suffix('G') {
         Some(number) => number.parse().unwrap_or(0) * 1024,
         None => memory.trim_end_matches('M').parse().unwrap_or(0),
-    };
+    }
+}
+
+/// Options for `nodes` nodes with the same share of the memory; the CPUs are on the first.
+fn numa(memory: &str, cpus: u32, nodes: u32) -> Vec<String> {
+    let mib = mib(memory);
     let nodes = u64::from(nodes);
     let node = |number: u64| {
         // The first takes what does not divide.

@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use super::channel::{CHUNK, Frame, Start};
 use super::cpu::{self, Cpu};
 use super::terminal::{Raw, Signals};
-use super::{Capture, Failure, Input, Outcome, Spec, log, pty, qemu};
+use super::{Capture, Failure, Input, Outcome, Spec, log, pty, qemu, stale};
 use crate::support::cache;
 use crate::support::initramfs::Initramfs;
 use crate::support::orphan::end_with_parent;
@@ -63,7 +63,13 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<Outcome> {
 
     let (ours, theirs) = UnixStream::pair().context("Cannot create a socket pair")?;
     let cpu = cpu::claim(&paths.cache)?;
-    let mut machine = Machine::start(spec, &cpu, &scratch.0, &log, theirs)?;
+    let memory = spec.stale.then(|| Scratch(log.with_extension("memory")));
+    if let Some(memory) = &memory {
+        stale::write(&memory.0, qemu::mib(&spec.memory) << 20)?;
+    }
+    let memory = memory.as_ref().map(|memory| memory.0.as_path());
+    let files = qemu::Files { initramfs: &scratch.0, memory, log: &log, channel: theirs.as_raw_fd() };
+    let mut machine = Machine::start(spec, &cpu, &files, theirs)?;
     let terminal = if matches!(spec.input, Input::Own) && stdin().is_terminal() && stdout().is_terminal() {
         Some(pty::size(stdin().as_fd()).unwrap_or((24, 80)))
     } else {
@@ -239,13 +245,12 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(spec: &Spec, cpu: &Cpu, initramfs: &Path, log: &Path, channel: UnixStream) -> Result<Self> {
+    fn start(spec: &Spec, cpu: &Cpu, files: &qemu::Files<'_>, channel: UnixStream) -> Result<Self> {
         // The one descriptor that QEMU is to inherit.
         fcntl(&channel, FcntlArg::F_SETFD(FdFlag::empty())).context("Cannot hand the channel to QEMU")?;
-        let complaints = log.with_extension("qemu");
+        let complaints = files.log.with_extension("qemu");
         let output = File::create(&complaints).with_context(|| format!("Cannot write {}", complaints.display()))?;
-        let files = qemu::Files { initramfs, log, channel: channel.as_raw_fd() };
-        let mut command = qemu::command(spec, cpu, &files);
+        let mut command = qemu::command(spec, cpu, files);
         if spec.verbose {
             eprintln!("xtask: {command:?}");
         }

@@ -6,12 +6,14 @@ use super::MatrixProbe;
 mod aio;
 mod core_dump;
 mod direct_io;
+mod dma;
 mod exec;
 mod fork;
 mod pass_fd;
 mod pin;
 mod pipe_write;
 mod ram_disk;
+mod rdma;
 mod remote_write;
 mod second_mapping;
 mod uring;
@@ -38,6 +40,8 @@ pub(super) const PROBES: &[MatrixProbe] = &[
     MatrixProbe::new("MSG_ZEROCOPY", PINNED, zerocopy::run),
     MatrixProbe::new("io_uring registered buffer", PINNED, uring_fixed::run),
     MatrixProbe::new("AF_XDP umem", PINNED, xdp::run),
+    MatrixProbe::new("iommufd, a device's DMA", PINNED, dma::run),
+    MatrixProbe::new("RDMA memory region", PINNED, rdma::run),
     MatrixProbe::new("long-term pin (as VFIO, RDMA)", PINNED, pin::slow),
     MatrixProbe::new("long-term pin, fast", PINNED, pin::fast),
     MatrixProbe::new("the VMM's write()", OWN, pipe_write::run),

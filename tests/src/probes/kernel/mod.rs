@@ -8,6 +8,7 @@ mod bpf_user;
 mod dev_mem_map;
 mod dev_mem_read;
 mod direct_map_scan;
+mod kdump;
 mod kexec;
 mod kprobe;
 mod ptdump;
@@ -36,4 +37,5 @@ pub(super) const PROBES: &[MatrixProbe] = &[
     MatrixProbe::new("kprobe fetch @address", TRACING, kprobe::run),
     MatrixProbe::new("BPF probe_read_user in the VMM", OWN, bpf_user::run),
     MatrixProbe::new("kexec_load", "kdump/vmcore, kexec", kexec::run),
+    MatrixProbe::new("kexec_file_load, for a crash (kdump)", "kdump/vmcore, kexec", kdump::run),
 ];
