@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// Run guests with whole distributions, too, and the lab's tests on more hosts:
     /// a direct map of 2M and of 4K entries, two NUMA nodes, and a kernel with
     /// KASAN, lockdep and kmemleak; the matrix at every moment, 200 VMMs killed, and
-    /// 20 looks from outside at each of 24 kinds of host; then disable guards one at
+    /// 20 looks from outside at each of 24 kinds of host, not one; then disable guards one at
     /// a time (as cargo xtask mutate does). Hours.
     #[arg(long)]
     full: bool,
@@ -204,8 +204,14 @@ fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Resul
     let mut queue: VecDeque<Part<'_>> = with.iter().flat_map(|(suite, tests)| parts(suite, tests, workers)).collect();
     let all = args.suite.is_none() && args.filter.is_none();
     if all {
+        let looks = match args.full {
+            true => prove::full(paths, &args.source),
+            false => prove::every_day(paths, &args.source, workers),
+        };
         // After the first parts, which take longest.
-        queue.insert(workers.min(queue.len()), Part::Outside);
+        for command in looks {
+            queue.insert(workers.min(queue.len()), Part::Outside(Box::new(command)));
+        }
     }
     let queue = Mutex::new(queue);
     let done = Mutex::new(Vec::new());
@@ -215,8 +221,9 @@ fn nested_suites(paths: &Paths, args: &Args, early: Option<Background>) -> Resul
                 loop {
                     // Not in a `while let`, which would hold the lock as long as the part runs.
                     let Some(part) = lock(&queue).pop_front() else { break };
-                    let result = run_part(paths, args, &part, &program);
-                    lock(&done).push((part.name(), result));
+                    let name = part.name();
+                    let result = run_part(paths, args, part, &program);
+                    lock(&done).push((name, result));
                 }
             });
         }
@@ -284,14 +291,14 @@ enum Part<'a> {
     /// Tests of one suite that one host runs, one after the other.
     Tests { suite: &'a NestedSuite, tests: Vec<String> },
     /// The witness outside.
-    Outside,
+    Outside(Box<Command>),
 }
 
 impl Part<'_> {
     fn name(&self) -> &'static str {
         match self {
             Self::Tests { suite, .. } => suite.name,
-            Self::Outside => OUTSIDE,
+            Self::Outside(_) => OUTSIDE,
         }
     }
 }
@@ -304,19 +311,19 @@ fn parts<'a>(suite: &'a NestedSuite, tests: &[String], hosts: usize) -> Vec<Part
     (0..count).map(|first| Part::Tests { suite, tests: share(first) }).collect()
 }
 
-fn run_part(paths: &Paths, args: &Args, part: &Part<'_>, program: &Path) -> Suite {
+fn run_part(paths: &Paths, args: &Args, part: Part<'_>, program: &Path) -> Suite {
     match part {
-        Part::Tests { suite, tests } => run_tests(paths, args, suite, tests, program),
-        Part::Outside => outside(paths, args),
+        Part::Tests { suite, tests } => run_tests(paths, args, suite, &tests, program),
+        Part::Outside(command) => outside(*command),
     }
 }
 
 /// Runs the witness outside; shows what it says when it has ended.
-fn outside(paths: &Paths, args: &Args) -> Suite {
+fn outside(mut command: Command) -> Suite {
     eprintln!("xtask: suite {OUTSIDE}: hosts to look at from outside");
     let begun = Instant::now();
     let mut suite = Suite { name: OUTSIDE.into(), ..Suite::default() };
-    match prove::command(paths, &args.source, args.full).stdin(Stdio::null()).stderr(Stdio::inherit()).output() {
+    match command.stdin(Stdio::null()).stderr(Stdio::inherit()).output() {
         Ok(output) => {
             println!("{}", String::from_utf8_lossy(&output.stdout).trim_end());
             let passed = output.status.success();
@@ -461,7 +468,7 @@ mod tests {
         let names: Vec<String> = (0..25).map(|number| format!("lab::t{number}")).collect();
         let size = |part: &Part<'_>| match part {
             Part::Tests { tests, .. } => tests.len(),
-            Part::Outside => 0,
+            Part::Outside(_) => 0,
         };
         let sizes = |tests: &[String], hosts| parts(&SUITES[0], tests, hosts).iter().map(size).collect();
         let (two, one): (Vec<usize>, Vec<usize>) = (sizes(&names, 2), sizes(&names[..3], 2));

@@ -31,7 +31,7 @@ use crate::kernel::SourceArgs;
 use crate::prepare::{self, Build};
 use crate::setup;
 use crate::support::paths::Paths;
-use cell::{Cell, EVERY_DAY, USUAL};
+use cell::{COUNT, Cell, USUAL};
 use report::{Look, Report};
 use stage::{Snapshot, Stage};
 
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long)]
     all: bool,
     /// On these kinds of host only, by their numbers among all: 0 to 23.
-    #[arg(long, value_delimiter = ',', value_name = "N", conflicts_with = "all", value_parser = clap::value_parser!(u32).range(0..24))]
+    #[arg(long, value_delimiter = ',', value_name = "N", conflicts_with = "all", value_parser = clap::value_parser!(u32).range(0..i64::from(COUNT)))]
     hosts: Vec<u32>,
     /// Looks at each host, while the guest works.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -126,21 +126,33 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     Ok(u8::from(!sum.objections.is_empty()))
 }
 
-/// The witness outside as a part of the tests, in a process of its own, whose output it gives: on every kind of host,
-/// twenty looks each, or on few of them that have each property at least once, one look each.
-pub(crate) fn command(paths: &Paths, source: &SourceArgs, full: bool) -> Command {
+/// The witness outside as a part of the tests, in a process of its own, whose output it gives.
+fn outside(paths: &Paths, source: &SourceArgs) -> Command {
     let mut command = Command::new(&paths.xtask);
     command.args(["prove", "--only", "outside"]);
-    if full {
-        // With the page, so that a browser opens it.
-        command.args(["--all", "--snapshots", "20", "--report"]).arg(paths.target.join("report"));
-    } else {
-        command.args(["--hosts", EVERY_DAY]);
-    }
     if let Some(given) = &source.kernel_source {
         command.arg("--kernel-source").arg(given);
     }
     command
+}
+
+/// One look at each kind of host, dealt to `count` processes.
+pub(crate) fn every_day(paths: &Paths, source: &SourceArgs, count: usize) -> Vec<Command> {
+    let hosts =
+        |first: usize| (0..COUNT).skip(first).step_by(count).map(|number| number.to_string()).collect::<Vec<_>>();
+    let command = |first| {
+        let mut command = outside(paths, source);
+        command.args(["--hosts", &hosts(first).join(",")]);
+        command
+    };
+    (0..count.min(COUNT as usize)).map(command).collect()
+}
+
+/// Twenty looks at each kind of host, and the page, which a browser opens.
+pub(crate) fn full(paths: &Paths, source: &SourceArgs) -> Vec<Command> {
+    let mut command = outside(paths, source);
+    command.args(["--all", "--snapshots", "20", "--report"]).arg(paths.target.join("report"));
+    vec![command]
 }
 
 /// What all looks came to.
