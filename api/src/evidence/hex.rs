@@ -12,10 +12,6 @@ use sha2::{Digest as _, Sha384};
 #[error("Give {0}")]
 pub struct NotHex(&'static str);
 
-fn decode(text: &str) -> Option<Vec<u8>> {
-    base16ct::mixed::decode_vec(text).ok()
-}
-
 /// Makes a type print, parse and serialise as hexadecimal.
 macro_rules! as_hex {
     ($($name:ident),+) => { $(
@@ -28,6 +24,15 @@ macro_rules! as_hex {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotHex;
+
+            /// An odd or wrong digit makes it empty, which none of these is.
+            fn from_str(text: &str) -> Result<Self, NotHex> {
+                base16ct::mixed::decode_vec(text).unwrap_or_default().as_slice().try_into()
             }
         }
 
@@ -70,14 +75,6 @@ impl TryFrom<&[u8]> for Digest {
     }
 }
 
-impl FromStr for Digest {
-    type Err = NotHex;
-
-    fn from_str(text: &str) -> Result<Self, NotHex> {
-        decode(text).unwrap_or_default().as_slice().try_into()
-    }
-}
-
 /// The value of a TPM's PCR in the SHA-256 bank.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PcrValue([u8; 32]);
@@ -94,14 +91,6 @@ impl TryFrom<&[u8]> for PcrValue {
 
     fn try_from(bytes: &[u8]) -> Result<Self, NotHex> {
         bytes.try_into().map(Self).map_err(|_| NotHex("a PCR of the SHA-256 bank, 64 hexadecimal digits"))
-    }
-}
-
-impl FromStr for PcrValue {
-    type Err = NotHex;
-
-    fn from_str(text: &str) -> Result<Self, NotHex> {
-        decode(text).unwrap_or_default().as_slice().try_into()
     }
 }
 
@@ -157,14 +146,6 @@ impl TryFrom<&[u8]> for Nonce {
     }
 }
 
-impl FromStr for Nonce {
-    type Err = NotHex;
-
-    fn from_str(text: &str) -> Result<Self, NotHex> {
-        decode(text).unwrap_or_default().as_slice().try_into()
-    }
-}
-
 /// The build id of a kernel: the GNU note of its image.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BuildId(Vec<u8>);
@@ -184,14 +165,6 @@ impl TryFrom<&[u8]> for BuildId {
             8..=64 => Ok(Self(bytes.to_vec())),
             _ => Err(NotHex("a build id of 16 to 128 hexadecimal digits")),
         }
-    }
-}
-
-impl FromStr for BuildId {
-    type Err = NotHex;
-
-    fn from_str(text: &str) -> Result<Self, NotHex> {
-        decode(text).unwrap_or_default().as_slice().try_into()
     }
 }
 
