@@ -12,7 +12,7 @@ use crate::kernel::{Recipe, SourceArgs, host_options};
 use crate::linux::compile::BUILD_LOG;
 use crate::linux::series::Series;
 use crate::linux::source::Source;
-use crate::nested::{self, Capture, Input, Spec};
+use crate::nested::{self, Capture, Input, MachineArgs, Spec};
 use crate::support::paths::Paths;
 use crate::support::progress::duration;
 
@@ -86,14 +86,7 @@ fn boot(paths: &Paths, dir: &Path) -> Result<Result<Boot, String>> {
     let spec = Spec {
         kernel: dir.join("bzImage"),
         modules: None,
-        memory: "1G".into(),
-        cpus: 1,
-        nodes: 1,
-        append: String::new(),
-        icount: false,
-        la57: false,
-        dma: false,
-        stale: false,
+        machine: MachineArgs { mem: "1G".into(), ..MachineArgs::default() },
         command: vec![paths.target.join("release/toy").into()],
         environment: Vec::new(),
         timeout: Some(LIMIT),

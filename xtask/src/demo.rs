@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::host::{self, Host, Job, MachineArgs};
+use crate::host::{self, Host, Job};
 use crate::kernel::SourceArgs;
+use crate::nested::MachineArgs;
 use crate::prepare::{Background, Build};
 use crate::support::paths::Paths;
 use crate::support::process;

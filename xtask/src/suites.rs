@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::host::{Host, MachineArgs};
+use crate::host::Host;
+use crate::nested::MachineArgs;
 
 /// Tests on one kind of nested host.
 pub(crate) struct NestedSuite {
@@ -51,7 +52,7 @@ const SMALL: NestedSuite = NestedSuite { name: "small", modules: &["small"], mem
 
 /// Every probe of the matrix: a second node to move pages to, a pool that one of its guests fills, memory kept for a kernel
 /// after a crash, and little of it all to scan.
-const MATRIX: NestedSuite = NestedSuite {
+pub(crate) const MATRIX: NestedSuite = NestedSuite {
     name: "matrix",
     modules: &["matrix"],
     mem: "2G",

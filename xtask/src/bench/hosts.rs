@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::rows::Rows;
-use crate::host::{self, Host, Job, MachineArgs};
+use crate::host::{self, Host, Job};
 use crate::kernel::SourceArgs;
-use crate::nested::{self, Capture};
+use crate::nested::{self, Capture, MachineArgs};
 use crate::support::paths::Paths;
 
 /// No run takes so long.

@@ -14,6 +14,7 @@ pub(crate) mod channel;
 mod cpu;
 pub(crate) mod inside;
 pub(crate) mod log;
+mod machine;
 mod pty;
 mod qemu;
 mod session;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) use cpu::count as at_once;
+pub(crate) use machine::MachineArgs;
 pub(crate) use session::run;
 
 /// The hidden command by which xtask runs as the first process inside.
@@ -40,21 +42,7 @@ pub(crate) struct Spec {
     /// A folder with the modules to load and their `order`, for kernels that
     /// have them.
     pub(crate) modules: Option<PathBuf>,
-    /// QEMU's `-m`.
-    pub(crate) memory: String,
-    pub(crate) cpus: u32,
-    /// NUMA nodes that share the memory; at least 1.
-    pub(crate) nodes: u32,
-    /// Added to the kernel command line.
-    pub(crate) append: String,
-    /// Time is a count of instructions (one CPU).
-    pub(crate) icount: bool,
-    /// An emulated CPU has page tables of five levels.
-    pub(crate) la57: bool,
-    /// With an IOMMU and a device that copies memory.
-    pub(crate) dma: bool,
-    /// Its memory is full of what was there before (one node).
-    pub(crate) stale: bool,
+    pub(crate) machine: MachineArgs,
     /// The command and its arguments; never empty.
     pub(crate) command: Vec<OsString>,
     /// Set for the command, on top of this process's environment.

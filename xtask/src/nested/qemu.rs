@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::cpu::Cpu;
-use super::{Spec, inside};
+use super::{MachineArgs, Spec, inside};
 
 /// Always on the kernel command line. A panic ends QEMU (it resets, see
 /// `-no-reboot`); an oops does not, so that tests can read about it.
@@ -40,7 +40,8 @@ pub(super) struct Files<'a> {
 /// in that instant is lost for good, and the nested host hangs within minutes. On one CPU the two
 /// threads cannot meet: the change is one instruction.
 pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
-    let kvm = kvm_nests(Path::new("/")) && !spec.icount;
+    let machine = &spec.machine;
+    let kvm = kvm_nests(Path::new("/")) && !machine.icount;
     let mut qemu = if kvm {
         Command::new("qemu-system-x86_64")
     } else {
@@ -49,21 +50,21 @@ pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
         taskset
     };
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
-    qemu.args(accelerator(spec.icount, kvm));
-    qemu.args(["-cpu", cpu_model(spec, kvm)]);
-    qemu.args(["-m", &spec.memory, "-smp", &spec.cpus.to_string()]);
+    qemu.args(accelerator(machine.icount, kvm));
+    qemu.args(["-cpu", cpu_model(machine, kvm)]);
+    qemu.args(["-m", &machine.mem, "-smp", &machine.smp.to_string()]);
     if let Some(path) = files.memory {
         let mut backend = joined("memory-backend-file,id=memory,share=off,mem-path=", path);
-        backend.push(format!(",size={}", spec.memory));
+        backend.push(format!(",size={}", machine.mem));
         qemu.arg("-object").arg(backend).args(["-machine", "memory-backend=memory"]);
     }
-    if spec.nodes > 1 {
-        qemu.args(numa(&spec.memory, spec.cpus, spec.nodes));
+    if machine.nodes > 1 {
+        qemu.args(numa(machine.mib(), machine.smp, machine.nodes));
     }
     qemu.arg("-kernel").arg(&spec.kernel).arg("-initrd").arg(files.initramfs);
-    let iommu = if spec.dma { IOMMU_COMMAND_LINE } else { "" };
-    qemu.args(["-append", format!("{COMMAND_LINE} {iommu} {}", spec.append).trim_end()]);
-    if spec.dma {
+    let iommu = if machine.dma { IOMMU_COMMAND_LINE } else { "" };
+    qemu.args(["-append", format!("{COMMAND_LINE} {iommu} {}", machine.append).trim_end()]);
+    if machine.dma {
         // The IOMMU first: it serves the devices that come after it.
         qemu.args(["-device", "intel-iommu", "-device", "edu"]);
     }
@@ -94,8 +95,8 @@ fn accelerator(icount: bool, kvm: bool) -> &'static [&'static str] {
 
 /// Emulated, `rep stosb` writes byte by byte. Without ERMS kernels clear pages by words of 8 bytes, so that a guest with
 /// 512 MiB boots in a third of the time. Where instructions are counted it stays, as figures from elsewhere have it.
-fn cpu_model(spec: &Spec, kvm: bool) -> &'static str {
-    match (kvm, spec.la57, spec.icount) {
+fn cpu_model(machine: &MachineArgs, kvm: bool) -> &'static str {
+    match (kvm, machine.la57, machine.icount) {
         (true, _, _) => "host",
         (false, true, true) => "max",
         (false, true, false) => "max,erms=off",
@@ -104,17 +105,8 @@ fn cpu_model(spec: &Spec, kvm: bool) -> &'static str {
     }
 }
 
-/// What `-m` means.
-pub(super) fn mib(memory: &str) -> u64 {
-    match memory.strip_suffix('G') {
-        Some(number) => number.parse().unwrap_or(0) * 1024,
-        None => memory.trim_end_matches('M').parse().unwrap_or(0),
-    }
-}
-
-/// Options for `nodes` nodes with the same share of the memory; the CPUs are on the first.
-fn numa(memory: &str, cpus: u32, nodes: u32) -> Vec<String> {
-    let mib = mib(memory);
+/// Options for `nodes` nodes with the same share of the memory in MiB; the CPUs are on the first.
+fn numa(mib: u64, cpus: u32, nodes: u32) -> Vec<String> {
     let nodes = u64::from(nodes);
     let node = |number: u64| {
         // The first takes what does not divide.
@@ -159,7 +151,7 @@ mod tests {
 
     #[test]
     fn numa_shares_all_memory_and_puts_the_cpus_first() {
-        let options = numa("7G", 2, 3).join(" ");
+        let options = numa(7 << 10, 2, 3).join(" ");
         for part in ["id=node0,size=2390M", "id=node1,size=2389M", "id=node2,size=2389M", "memdev=node0,cpus=0-1"] {
             assert!(options.contains(part), "{part} in {options}");
         }

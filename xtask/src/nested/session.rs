@@ -63,9 +63,9 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<Outcome> {
 
     let (ours, theirs) = UnixStream::pair().context("Cannot create a socket pair")?;
     let cpu = cpu::claim(&paths.cache)?;
-    let memory = spec.stale.then(|| Scratch(log.with_extension("memory")));
+    let memory = spec.machine.stale.then(|| Scratch(log.with_extension("memory")));
     if let Some(memory) = &memory {
-        stale::write(&memory.0, qemu::mib(&spec.memory) << 20)?;
+        stale::write(&memory.0, spec.machine.mib() << 20)?;
     }
     let memory = memory.as_ref().map(|memory| memory.0.as_path());
     let files = qemu::Files { initramfs: &scratch.0, memory, log: &log, channel: theirs.as_raw_fd() };

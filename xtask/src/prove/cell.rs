@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::host::MachineArgs;
+use crate::nested::MachineArgs;
 
 /// One kind: what differs between page tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::host::{self, Host, Job, MachineArgs};
+use crate::host::{self, Host, Job};
 use crate::kernel::SourceArgs;
 use crate::matrix;
 use crate::nested::Capture;
+use crate::suites::MATRIX;
 use crate::support::paths::Paths;
 
 /// How the module's own probes begin.
@@ -50,8 +51,7 @@ impl Cell {
 /// Runs the matrix on a host of its own, just after each guest's boot; prints its figures.
 pub(super) fn run(paths: &Paths, source: &SourceArgs) -> Result<Vec<Cell>> {
     let copy = Capture::kept();
-    let machine =
-        MachineArgs { mem: "2G".into(), nodes: 2, append: "secretmem=0:128M".into(), ..MachineArgs::default() };
+    let machine = MATRIX.machine();
     let command = vec![paths.target.join("release/matrix").into()];
     let job = Job { machine, copy: Some(copy.clone()), ..Job::new(Host::Lab, source, command) };
     let outcome = host::run_job(paths, &job)?;

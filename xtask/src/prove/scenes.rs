@@ -7,8 +7,9 @@ use secretvmm_proof::orders::{Answer, Order, Running};
 
 use super::report::{Report, System};
 use super::stage::Stage;
-use crate::host::{Host, MachineArgs};
+use crate::host::Host;
 use crate::kernel::SourceArgs;
+use crate::nested::MachineArgs;
 use crate::support::paths::Paths;
 
 /// Memory that is hidden in each scene, in MiB.

@@ -16,9 +16,9 @@ use secretvmm_proof::examine::{Findings, examine};
 use secretvmm_proof::orders::{ANSWER, Answer, Order, Running};
 
 use super::qmp::Qmp;
-use crate::host::{self, Host, Job, MachineArgs};
+use crate::host::{self, Host, Job};
 use crate::kernel::SourceArgs;
-use crate::nested::{Capture, Input, Outcome};
+use crate::nested::{Capture, Input, MachineArgs, Outcome};
 use crate::support::cache;
 use crate::support::paths::{Paths, create_dir};
 
