@@ -36,16 +36,20 @@ pub fn process_madvise(process: &impl AsFd, address: u64, length: u64, advice: i
     Errno::result(done).map(drop)
 }
 
-/// ioctl(2) with a buffer that the kernel reads, writes, or both.
+/// ioctl(2) with a buffer that the kernel reads, writes, or both. Where the request does not say how large it is, its
+/// first 32 bits do, as with VFIO and iommufd.
 ///
 /// # Errors
-/// The call's.
+/// The call's; EINVAL if the buffer is smaller.
 pub fn ioctl(file: &impl AsFd, request: u64, argument: &mut [u8]) -> Result<(), Errno> {
-    let size = (request >> 16 & 0x3fff) as usize;
+    let size = match ((request >> 16 & 0x3fff) as usize, argument.first_chunk()) {
+        (0, Some(first)) => u32::from_ne_bytes(*first) as usize,
+        (size, _) => size,
+    };
     if argument.len() < size {
         return Err(Errno::EINVAL);
     }
-    // SAFETY: the buffer is as large as the request says.
+    // SAFETY: the buffer is as large as the request or it itself says.
     let done = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request as libc::Ioctl, argument.as_mut_ptr()) };
     Errno::result(done).map(drop)
 }
