@@ -30,7 +30,7 @@ pub const FIRST_LINE: &str = "secretvmm-guest: first user-space line";
 pub const READY_LINE: &str = "secretvmm-guest: ready";
 
 /// The command line that `secretvmm` gives a guest by default; a test that adds to it starts from here.
-const DEFAULT_CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1";
+pub const CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1";
 
 /// A `secretvmm` command line in the making.
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ impl GuestBuilder {
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).args(&self.arguments);
         if let Some(added) = &self.cmdline {
-            command.arg("--cmdline").arg(format!("{DEFAULT_CMDLINE}{added}"));
+            command.arg("--cmdline").arg(format!("{CMDLINE}{added}"));
         }
         command.stderr(Stdio::piped());
         command

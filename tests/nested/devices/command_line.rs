@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, artifact};
-use secretvmm_tests::guest::GuestBuilder;
+use secretvmm_tests::guest::{CMDLINE, GuestBuilder};
 use secretvmm_tests::network::Tap;
 use serde_json::json;
 
@@ -48,7 +48,7 @@ fn configuration_file_has_every_device_and_needs_no_api() -> Result<()> {
         let config = json!({
             "boot-source": {
                 "kernel_image_path": artifact(GUEST_BZIMAGE)?,
-                "boot_args": "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1 quiet",
+                "boot_args": format!("{CMDLINE} quiet"),
             },
             "machine-config": { "vcpu_count": 2, "mem_size_mib": 256, "smt": false, "track_dirty_pages": false },
             "drives": [{ "drive_id": "data", "path_on_host": disk, "is_root_device": false, "is_read_only": true }],

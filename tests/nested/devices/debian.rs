@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use secretvmm_tests::artifacts::{DEBIAN_INITRD, DEBIAN_ROOTFS, GUEST_BZIMAGE, STOCK_CLOUD_VMLINUZ, artifact};
 use secretvmm_tests::console::Console;
-use secretvmm_tests::guest::STEP_LIMIT;
+use secretvmm_tests::guest::{CMDLINE, STEP_LIMIT};
 use secretvmm_tests::network::Tap;
 use secretvmm_tests::{report, vsock};
 use serde_json::json;
@@ -19,7 +19,6 @@ use serde_json::json;
 use super::vm::Vm;
 use crate::support::{Scratch, assert_hidden, on_clean_host};
 
-const CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1";
 const HOST: &str = "172.16.0.1";
 const GUEST: &str = "172.16.0.2";
 /// systemd starts slowly where each instruction is emulated twice.

@@ -7,13 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use secretvmm_api::client::{Client, Error};
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, artifact};
-use secretvmm_tests::guest::{BOOT_LIMIT, Ending, Guest, GuestBuilder, STEP_LIMIT};
+use secretvmm_tests::guest::{BOOT_LIMIT, CMDLINE, Ending, Guest, GuestBuilder, STEP_LIMIT};
 use serde_json::{Value, json};
 
 use crate::support::Scratch;
-
-/// The command line of demo guests: what the VMM gives them by default.
-const CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1 quiet";
 
 /// The process, its console and its API.
 pub(crate) struct Vm {
@@ -45,7 +42,7 @@ impl Vm {
 
     /// Sets the demo guest as what boots, with parameters after the usual command line.
     pub(crate) fn boots_demo(&self, parameters: &str) -> Result<()> {
-        self.boots(&artifact(GUEST_BZIMAGE)?, &format!("{CMDLINE} {parameters}"), None)
+        self.boots(&artifact(GUEST_BZIMAGE)?, &format!("{CMDLINE} quiet {parameters}"), None)
     }
 
     /// Sets what boots.

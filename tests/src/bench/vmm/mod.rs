@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::row;
 use crate::artifacts::{GUEST_VMLINUX, LOAD, artifact};
+use crate::guest::CMDLINE;
 use crate::initrd;
 
 /// First line of the guest's first process.
@@ -33,7 +34,6 @@ for word in $($busybox cat /proc/cmdline); do
     case $word in bench.host=*) /bin/load ${word#bench.host=} ;; esac
 done
 while :; do $busybox sleep 1000; done";
-const CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1 quiet";
 
 /// What is measured, and its name in the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -91,7 +91,7 @@ impl Bench {
         json!({
             "kernel_image_path": self.kernel,
             "initrd_path": self.initrd,
-            "boot_args": format!("{CMDLINE} {words}").trim_end(),
+            "boot_args": format!("{CMDLINE} quiet {words}").trim_end(),
         })
     }
 
