@@ -1,5 +1,7 @@
 //! Chance that repeats itself with its seed.
 
+use std::time::Duration;
+
 /// Marsaglia's xorshift64 (2003).
 pub(crate) struct Dice(u64);
 
@@ -15,6 +17,11 @@ impl Dice {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 11).checked_rem(limit).unwrap_or(0)
+    }
+
+    /// A time below `limit`, in whole µs.
+    pub(crate) fn up_to(&mut self, limit: Duration) -> Duration {
+        Duration::from_micros(self.below(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// True in one of `times` cases.

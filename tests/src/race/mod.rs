@@ -20,6 +20,7 @@ use board::{Board, Count};
 use dice::Dice;
 use ledger::Ledger;
 use plan::Plan;
+use victim::Victim;
 
 mod board;
 pub(crate) mod dice;
@@ -45,19 +46,21 @@ pub fn run(rounds: u64, vmm_rounds: u64, seed: u64) -> Result<()> {
     jit::keep()?;
     let board = Board::new()?;
     let mut dice = Dice::new(seed);
+    let life = life()?;
+    figure("race: life of a victim", life.as_micros(), "us");
     for number in 0..WARM_UP {
-        round(&board, &mut dice).with_context(|| format!("Warm-up round {number}"))?;
+        round(&board, &mut dice, life).with_context(|| format!("Warm-up round {number}"))?;
     }
     if vmm_rounds > 0 {
-        vmm::round(&board, &mut dice)?;
+        vmm::round(&board, &mut dice, life)?;
     }
     let before = Ledger::now()?;
     let begun = Instant::now();
     for number in 0..rounds {
-        round(&board, &mut dice).with_context(|| format!("Round {number} of seed {seed}"))?;
+        round(&board, &mut dice, life).with_context(|| format!("Round {number} of seed {seed}"))?;
         // Spread over all rounds.
         if (number + 1) * vmm_rounds / rounds > number * vmm_rounds / rounds {
-            vmm::round(&board, &mut dice).with_context(|| format!("VMM after round {number} of seed {seed}"))?;
+            vmm::round(&board, &mut dice, life).with_context(|| format!("VMM after round {number} of seed {seed}"))?;
         }
         if number % CHECK_EVERY == CHECK_EVERY - 1 {
             ledger::wait_for_no_secret_memory().with_context(|| format!("After round {number} of seed {seed}"))?;
@@ -71,11 +74,25 @@ pub fn run(rounds: u64, vmm_rounds: u64, seed: u64) -> Result<()> {
     board.assert_all_happened(rounds >= 100)
 }
 
+/// How long a victim lives that nobody disturbs: the shortest of some lives.
+fn life() -> Result<Duration> {
+    const LIVES: u64 = 8;
+    let board = Board::new()?;
+    let mut shortest = Duration::MAX;
+    for _ in 0..LIVES {
+        let begun = Instant::now();
+        Victim::start(Plan::UNDISTURBED, &board)?.leaves()?;
+        shortest = shortest.min(begun.elapsed());
+    }
+    ensure!(board.get(Count::Guests) == LIVES, "INVALID: a guest that nobody disturbs does not run");
+    Ok(shortest)
+}
+
 /// One victim, from its start to its end.
-fn round(board: &Board, dice: &mut Dice) -> Result<()> {
-    let plan = Plan::roll(dice);
-    let mut victim = victim::Victim::start(plan, board)?;
-    std::thread::sleep(Duration::from_micros(dice.below(plan.patience)));
+fn round(board: &Board, dice: &mut Dice, life: Duration) -> Result<()> {
+    let plan = Plan::roll(dice, life);
+    let mut victim = Victim::start(plan, board)?;
+    std::thread::sleep(dice.up_to(plan.patience));
     let stolen = thief::steal(&victim, dice)?;
     if plan.kill_first {
         victim.end()?;

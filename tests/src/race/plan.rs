@@ -1,5 +1,7 @@
 //! What a round is to be.
 
+use std::time::Duration;
+
 use super::dice::Dice;
 use crate::secret::{EXCLUSIVE, HUGE, HUGE_SIZE};
 
@@ -32,12 +34,26 @@ pub(super) struct Plan {
     pub(super) sends: bool,
     /// The victim is dead before the thief uses what it took.
     pub(super) kill_first: bool,
-    /// µs that the driver waits at most before it steals.
-    pub(super) patience: u64,
+    /// How long the driver waits at most before it steals.
+    pub(super) patience: Duration,
 }
 
 impl Plan {
-    pub(super) fn roll(dice: &mut Dice) -> Self {
+    /// A victim that lives its life to the end.
+    pub(super) const UNDISTURBED: Plan = Plan {
+        scene: Scene::Leaves,
+        flags: EXCLUSIVE,
+        size: HUGE_SIZE,
+        populate: true,
+        small: false,
+        sends: false,
+        kill_first: false,
+        patience: Duration::ZERO,
+    };
+
+    /// A plan by chance. `life` is how long a victim lives that nobody disturbs: on a slow host it is at the same point
+    /// later.
+    pub(super) fn roll(dice: &mut Dice, life: Duration) -> Self {
         let flags = dice.pick(&[0, 0, EXCLUSIVE, EXCLUSIVE, HUGE, EXCLUSIVE | HUGE]).unwrap_or(0);
         // Large pages, and a tail of small ones where that is allowed.
         let tail = if flags & HUGE == 0 { 4096 * dice.below(9) as usize } else { 0 };
@@ -51,7 +67,7 @@ impl Plan {
             small: dice.once_in(3),
             sends: dice.once_in(2),
             kill_first: dice.once_in(3),
-            patience: dice.pick(&[0, 5_000, 20_000, 60_000]).unwrap_or(0),
+            patience: life * dice.pick(&[0, 1, 4, 12]).unwrap_or(0) / 4,
         }
     }
 

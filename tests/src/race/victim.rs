@@ -54,6 +54,14 @@ impl Victim {
         self.pid
     }
 
+    /// Waits until it has ended by itself.
+    pub(super) fn leaves(mut self) -> Result<()> {
+        self.ended = true;
+        let status = waitpid(self.pid, None).context("Cannot wait for a victim")?;
+        ensure!(matches!(status, WaitStatus::Exited(_, 0)), "A victim ended with {status:?}");
+        Ok(())
+    }
+
     /// Kills it and its children, if that was not done.
     pub(super) fn end(&mut self) -> Result<()> {
         if self.ended {

@@ -12,17 +12,17 @@ use super::dice::Dice;
 use super::thief;
 use crate::artifacts::{GUEST_BZIMAGE, artifact};
 
-/// The VMM is killed at the latest after so many ms.
-const LONGEST: u64 = 1500;
+/// The VMM is killed at the latest after so many lives of a victim: its guest's kernel runs by then.
+const LONGEST: u32 = 100;
 
 /// Starts a guest, tries to use its memory, kills it.
-pub(super) fn round(board: &Board, dice: &mut Dice) -> Result<()> {
+pub(super) fn round(board: &Board, dice: &mut Dice, life: Duration) -> Result<()> {
     let mut command = Command::new("secretvmm");
     command.arg("--kernel").arg(artifact(GUEST_BZIMAGE)?).args(["--mem", "64M", "--cpus", "2"]);
     // No pipe, and so no thread that would read it.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut vmm = command.spawn().context("Cannot start secretvmm")?;
-    sleep(Duration::from_millis(dice.below(LONGEST)));
+    sleep(dice.up_to(life * LONGEST));
     let stolen = thief::take(Pid::from_raw(vmm.id().cast_signed()))?;
     let ended = vmm.try_wait()?;
     ensure!(ended.is_none(), "secretvmm ended by itself: {ended:?}");

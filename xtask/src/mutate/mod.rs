@@ -10,7 +10,7 @@ mod verdict;
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -25,6 +25,9 @@ use crate::{prepare, reference, setup, test};
 use copy::Copy;
 use mutation::{Kind, Mutation, Test};
 use verdict::{Ended, Verdict};
+
+/// For a test on a mutated kernel.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Disable the guards of the kernel series, the VMM and the verifier one at a time: their tests must turn red.
 ///
@@ -183,7 +186,12 @@ impl<'a> Bench<'a> {
             return Ok(Ended::NotRun(format!("suite {} has no test {filter}", suite.name)));
         }
         let output = Capture::kept();
-        let job = test::job(suite, &tests, &program, self.source, output.clone());
+        let mut job = test::job(suite, &tests, &program, self.source, output.clone());
+        if mutated.kernel.is_some() {
+            // What such a kernel breaks may hang whatever comes next, and one test needs a minute.
+            job.machine.append.push_str(" oops=panic");
+            job.timeout = Some(LIMIT);
+        }
         let job = Job { kernel: mutated.kernel, programs: mutated.programs, ..job };
         let trouble = match host::run_job(self.paths, &job) {
             Ok(outcome) => {
