@@ -70,7 +70,7 @@ fn third_2500_guests_leave_the_host_as_it_was() -> Result<()> {
 fn race_without_leaks(seed: u32) -> Result<()> {
     order("scan=off")?;
     order("clear")?;
-    race::run(2500, 25, seed)?;
+    race::run(2500, 10, seed)?;
     assert_no_leaks()?;
     order("scan=on")
 }
