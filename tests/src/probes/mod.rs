@@ -4,9 +4,9 @@
 //! caller runs it against an ordinary guest too, where [`Verdict::Hit`] is required, or its refusals prove nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::{fmt, io};
+use std::{fmt, fs, io};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use secretvmm_canary::Seed;
 
@@ -27,6 +27,9 @@ mod subject;
 
 pub use outcome::{ByPolicy, Class, Outcome};
 pub use subject::Subject;
+
+/// Files smaller than this hold no guest RAM.
+const SMALLEST: u64 = 1 << 20;
 
 /// What a probe is pointed at.
 pub struct Target {
@@ -130,6 +133,26 @@ impl Target {
     /// The VMM is gone or we are not root.
     pub fn of_guest(guest: &Guest, canary: Canary) -> Result<Self> {
         Ok(Target { pid: guest.pid(), pages: resident_pages(guest.pid())?, canary })
+    }
+
+    /// The numbers of its descriptors whose files could be guest RAM: large, and in no folder, unlike a guest's disk.
+    ///
+    /// # Errors
+    /// It is gone, or has none.
+    fn ram_descriptors(&self) -> Result<Vec<i32>> {
+        let folder = format!("/proc/{}/fd", self.pid);
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&folder).with_context(|| format!("Cannot list {folder}"))? {
+            let entry = entry?;
+            let large = fs::metadata(entry.path()).is_ok_and(|file| file.is_file() && file.len() >= SMALLEST);
+            let name = fs::read_link(entry.path()).unwrap_or_default();
+            let named = ["/secretmem", "/memfd:"].iter().any(|start| name.to_string_lossy().starts_with(start));
+            if large && named {
+                numbers.push(entry.file_name().to_string_lossy().parse()?);
+            }
+        }
+        ensure!(!numbers.is_empty(), "Process {} has no descriptor that could be guest RAM", self.pid);
+        Ok(numbers)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the probes of the matrix are pointed at: a process with canary pages in a known mapping.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +13,6 @@ use crate::host::witness::Witness;
 use crate::sys;
 
 const HUGE_SIZE: u64 = 2 << 20;
-/// Files smaller than this hold no guest RAM.
-const SMALLEST: u64 = 1 << 20;
 
 /// A column of the matrix.
 pub struct Subject<'a> {
@@ -109,24 +107,12 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The numbers of its descriptors whose files could be guest RAM.
+    /// The number of its descriptor of its RAM.
     ///
     /// # Errors
-    /// It is gone, or has none.
-    pub fn ram_descriptors(&self) -> Result<Vec<i32>> {
-        let folder = format!("/proc/{}/fd", self.pid());
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&folder).with_context(|| format!("Cannot list {folder}"))? {
-            let entry = entry?;
-            let large = fs::metadata(entry.path()).is_ok_and(|file| file.is_file() && file.len() >= SMALLEST);
-            let name = fs::read_link(entry.path()).unwrap_or_default();
-            let named = ["/secretmem", "/memfd:"].iter().any(|start| name.to_string_lossy().starts_with(start));
-            if large && named {
-                numbers.push(entry.file_name().to_string_lossy().parse()?);
-            }
-        }
-        ensure!(!numbers.is_empty(), "Process {} has no descriptor that could be guest RAM", self.pid());
-        Ok(numbers)
+    /// As [`Target::ram_descriptors`].
+    pub fn ram_descriptor(&self) -> Result<i32> {
+        self.target.ram_descriptors()?.first().copied().context("No descriptor")
     }
 
     /// Its RAM's descriptor, taken from it.
@@ -134,8 +120,9 @@ impl<'a> Subject<'a> {
     /// # Errors
     /// [`ByPolicy`]; or it has none.
     pub fn stolen_ram(&self) -> Result<File> {
-        let number = *self.ram_descriptors()?.first().context("No descriptor")?;
-        sys::pidfd_getfd(&self.pidfd()?, number).map_err(ByPolicy::or_error).context("pidfd_getfd failed")
+        sys::pidfd_getfd(&self.pidfd()?, self.ram_descriptor()?)
+            .map_err(ByPolicy::or_error)
+            .context("pidfd_getfd failed")
     }
 
     /// Where a planted page lies in the RAM's file.

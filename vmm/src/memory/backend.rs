@@ -2,12 +2,18 @@
 #![allow(unsafe_code)] // memfd_create(2) for the ordinary kind.
 
 use std::fs::File;
+use std::hint::black_box;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 
 use secretmem::{Mapping, Mode, SecretFile};
 
 use super::Error;
+
+/// Bytes of ordinary memory that are held while guest RAM is populated, and given back before anything else is done. When a
+/// control group's limit has been reached, the code that tells the user of it needs pages, too: without any the kernel
+/// kills the process.
+const ROOM: usize = 1 << 20;
 
 /// What guest RAM is to be made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +134,10 @@ impl Backing {
             None => mapping.use_small_pages()?,
             Some(Populate::All) => {
                 let size = mapping.len() as u64;
-                file.populate(offset, size)?;
+                let room = black_box(vec![1_u8; ROOM]);
+                let populated = file.populate(offset, size);
+                drop(room);
+                populated?;
                 log::info!("{} MiB of guest memory are there", size >> 20);
             }
             Some(Populate::Background | Populate::Touch) => {}

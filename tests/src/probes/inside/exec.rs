@@ -1,6 +1,6 @@
 //! A descriptor that is kept over exec (close-on-exec taken back), and mapped by the program that follows.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 use secretvmm_canary::PAGE_SIZE;
 
@@ -12,7 +12,7 @@ use crate::tracee::Tracee;
 const PROGRAM: &str = "/bin/busybox";
 
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
-    let number = *subject.ram_descriptors()?.first().context("No descriptor")? as u64;
+    let number = subject.ram_descriptor()? as u64;
     let mut parent = Tracee::attach(subject.pid())?;
     let mut child = parent.clone_with(0)?;
     let outcome = map_after_exec(&mut child, subject, number);

@@ -13,7 +13,7 @@ use crate::probes::{Outcome, Subject};
 use crate::tracee::Tracee;
 
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
-    let number = *subject.ram_descriptors()?.first().context("No descriptor")? as u64;
+    let number = subject.ram_descriptor()? as u64;
     let received = receive(&send(&mut Tracee::attach(subject.pid())?, number)?)?;
     subject.judge_mapped(&received)
 }

@@ -2,7 +2,7 @@
 
 use std::io::IoSliceMut;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use secretvmm_canary::PAGE_SIZE;
@@ -11,7 +11,7 @@ use crate::probes::{Outcome, Subject};
 use crate::tracee::Tracee;
 
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
-    let number = *subject.ram_descriptors()?.first().context("No descriptor")?;
+    let number = subject.ram_descriptor()?;
     let mut tracee = Tracee::attach(subject.pid())?;
     let (length, access) = (PAGE_SIZE as u64, (libc::PROT_READ | libc::PROT_WRITE) as u64);
     let offset = subject.offset(subject.planted[0]);

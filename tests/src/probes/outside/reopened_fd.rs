@@ -2,12 +2,12 @@
 
 use std::fs::OpenOptions;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::probes::{Outcome, Subject, errno_of};
 
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
-    let number = *subject.ram_descriptors()?.first().context("No descriptor")?;
+    let number = subject.ram_descriptor()?;
     match OpenOptions::new().read(true).write(true).open(format!("/proc/{}/fd/{number}", subject.pid())) {
         Ok(file) => subject.judge_mapped(&file),
         Err(error) => Ok(Outcome::refused(errno_of(&error))),
