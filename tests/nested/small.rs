@@ -1,24 +1,15 @@
 //! The patched kernel on a machine so small that a test can take all of its memory.
 
-use std::fs;
-
-use anyhow::{Context, Result, ensure};
-use secretmem::memlock;
-use secretvmm_canary::PAGE_SIZE;
-use secretvmm_tests::area::Area;
-use secretvmm_tests::host::process::frames_of;
+use anyhow::{Result, ensure};
 use secretvmm_tests::host::witness::Witness;
 use secretvmm_tests::image_alias::{self, Findings};
 use secretvmm_tests::probes::{Verdict, kcore};
 use secretvmm_tests::report::figure;
-use secretvmm_tests::secret;
 
 use crate::support::on_clean_host;
 
 /// Frames of a large entry.
 const FRAMES_2M: u64 = 512;
-/// So much secret memory that some lies where compaction takes pages from, wherever that is.
-const MOST: usize = 96 << 20;
 
 #[test]
 fn secret_pages_on_frames_of_the_kernels_image_are_read_nowhere() -> Result<()> {
@@ -51,33 +42,6 @@ fn memory_behind_the_kernels_image_is_mapped_only_once() -> Result<()> {
         let walk = witness.walk(&behind)?;
         ensure!(walk.leaves_in("direct") > 0, "INVALID: the direct map has nothing of it: {walk:?}");
         ensure!(walk.leaves_in("image") == 0, "Also mapped as part of the image: {walk:?}");
-        Ok(())
-    })
-}
-
-/// Memory in which each secret page lies between one that stays and one that is free again.
-#[test]
-fn compaction_of_scattered_memory_moves_ordinary_pages_and_no_secret_one() -> Result<()> {
-    on_clean_host(|| {
-        memlock::make_room(MOST as u64)?;
-        let secret = Area::of_file(&secret::file(0, MOST)?, MOST)?;
-        let (stays, goes) = (Area::private(MOST)?, Area::private(MOST)?);
-        for area in [&secret, &stays, &goes] {
-            area.use_small_pages()?;
-        }
-        for offset in (0..MOST).step_by(PAGE_SIZE) {
-            for area in [&secret, &stays, &goes] {
-                area.put(offset, &[1]);
-            }
-        }
-        drop(goes);
-        let (ordinary, hidden) = (frames_of(&stays)?, frames_of(&secret)?);
-        fs::write("/proc/sys/vm/compact_memory", "1").context("Cannot compact memory")?;
-        let moved = |before: &[u64], after: &[u64]| before.iter().zip(after).filter(|(was, is)| was != is).count();
-        let control = moved(&ordinary, &frames_of(&stays)?);
-        figure("compaction: ordinary pages moved", control, "");
-        ensure!(control > ordinary.len() / 16, "INVALID: compaction has moved {control} of {} pages", ordinary.len());
-        ensure!(frames_of(&secret)? == hidden, "Secret pages were moved");
         Ok(())
     })
 }

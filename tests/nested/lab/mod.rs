@@ -8,6 +8,7 @@ mod hibernation;
 mod hidden;
 mod limits;
 mod moments;
+mod offline;
 mod pages;
 pub(crate) mod poison;
 mod preflight;

@@ -1,0 +1,72 @@
+//! Blocks of memory that are taken offline: all that is in them would have to move.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Error;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use secretmem::memlock;
+use secretvmm_tests::area::Area;
+use secretvmm_tests::host::fdinfo;
+use secretvmm_tests::host::process::frames_of;
+use secretvmm_tests::secret;
+
+use crate::support::on_clean_host;
+
+#[test]
+fn memory_with_secret_pages_is_not_taken_offline() -> Result<()> {
+    on_clean_host(|| {
+        memlock::make_room(SECRET_BYTES as u64)?;
+        let file = secret::file(0, SECRET_BYTES)?;
+        let memory = Area::of_file(&file, SECRET_BYTES)?;
+        memory.touch();
+        let before = frames_of(&memory)?;
+        let block_bytes = hexadecimal(&format!("{BLOCKS}/block_size_bytes"))?;
+        let with = before.iter().map(|frame| frame * 4096 / block_bytes).collect::<BTreeSet<_>>();
+
+        let others = blocks()?.into_iter().filter(|block| !with.contains(block)).collect::<Vec<_>>();
+        let taken = others.iter().rev().find(|&&block| offline(block).is_ok_and(|done| done));
+        let taken = taken.context("INVALID: no block of memory without secret pages goes offline")?;
+        fs::write(format!("{BLOCKS}/memory{taken}/state"), "online").context("Cannot bring it back")?;
+
+        for block in with {
+            ensure!(!offline(block)?, "Block {block} went offline with secret pages in it");
+        }
+        let frame = before[0] * 4096;
+        let soft = fs::write(format!("{BLOCKS}/soft_offline_page"), format!("{frame:#x}"));
+        ensure!(soft.is_err(), "A secret frame was taken offline");
+        ensure!(frames_of(&memory)? == before, "Secret pages were moved");
+        let info = fdinfo::of_file(&file)?;
+        ensure!(info.direct_mapped == 0 && info.pages == before.len() as u64, "Not as it was: {info:?}");
+        Ok(())
+    })
+}
+
+/// Secret memory that lies in one or two blocks.
+const SECRET_BYTES: usize = 16 << 20;
+/// Documentation/admin-guide/mm/memory-hotplug.rst.
+const BLOCKS: &str = "/sys/devices/system/memory";
+
+/// Numbers of the blocks of memory.
+fn blocks() -> Result<Vec<u64>> {
+    let entries = fs::read_dir(BLOCKS).context("This kernel cannot take memory offline")?;
+    let number =
+        |entry: Result<fs::DirEntry, Error>| entry.ok()?.file_name().to_str()?.strip_prefix("memory")?.parse().ok();
+    let mut blocks = entries.filter_map(number).collect::<Vec<_>>();
+    blocks.sort_unstable();
+    Ok(blocks)
+}
+
+/// Whether a block goes offline. The kernel tries for good until a signal ends it.
+fn offline(block: u64) -> Result<bool> {
+    let script = format!("echo offline >{BLOCKS}/memory{block}/state");
+    let mut command = Command::new("timeout");
+    command.args(["--signal=INT", "--kill-after=60", "10", "bash", "-c", &script]);
+    Ok(command.output().context("Cannot run a shell")?.status.success())
+}
+
+fn hexadecimal(path: &str) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("Cannot read {path}"))?;
+    u64::from_str_radix(text.trim(), 16).with_context(|| format!("{path} is no number: {text}"))
+}
