@@ -8,7 +8,7 @@
 //! - [`pool_stale`]: the same on a machine whose memory is full of what was there before;
 //! - [`matrix`]: the lab's kernel on two nodes with a pool, for every probe there is;
 //! - [`matrix_policy`]: the same with yama's `ptrace_scope` at 3;
-//! - [`matrix_full`]: the same at more moments (`--full`);
+//! - [`matrix_full`] and [`policy_full`]: both at more moments (`--full`);
 //! - [`shipped`]: the patched kernel as operators configure it;
 //! - [`disabled`]: the patched kernel, started with `secretmem.enable=0`;
 //! - [`debug`]: the lab's kernel with KASAN, lockdep and kmemleak (`--full`), which runs the lab's suite too;
@@ -25,6 +25,7 @@ mod matrix;
 mod matrix_full;
 mod matrix_policy;
 mod numa;
+mod policy_full;
 mod pool;
 mod pool_forms;
 mod pool_stale;

@@ -83,7 +83,7 @@ const WHOLE_MAP: &[&str] = &[
     "lab::ending::sigterm_code_143_gives_everything_back",
 ];
 
-pub(crate) const SUITES: [NestedSuite; 18] = [
+pub(crate) const SUITES: [NestedSuite; 19] = [
     LAB,
     NestedSuite { name: "pool", modules: &["pool"], append: "secretmem=1G", ..LAB },
     NestedSuite {
@@ -114,6 +114,13 @@ pub(crate) const SUITES: [NestedSuite; 18] = [
         name: "matrixfull",
         modules: &["matrix_full"],
         limit: Duration::from_secs(180 * 60),
+        full: true,
+        ..MATRIX
+    },
+    NestedSuite {
+        name: "policyfull",
+        modules: &["policy_full"],
+        limit: Duration::from_secs(60 * 60),
         full: true,
         ..MATRIX
     },

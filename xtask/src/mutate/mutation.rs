@@ -145,6 +145,7 @@ impl<'a> Header<'a> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::process::Command;
 
     const DIFF: &str = "--- a/mm/x.c\n+++ b/mm/x.c\n@@ -1 +1 @@\n-a\n+b\n";
 
@@ -191,6 +192,19 @@ mod tests {
         let all = Mutation::all(repo).unwrap();
         for kind in Kind::value_variants() {
             assert!(all.iter().any(|mutation| mutation.kind == *kind), "None of {kind:?}");
+        }
+    }
+
+    /// A change near a guard changes its mutation, too. The kernel's are tried where its source is.
+    #[test]
+    fn all_of_rust_code_apply_to_the_repository() {
+        let repo = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mutations = Mutation::all(repo).unwrap();
+        for mutation in mutations.iter().filter(|mutation| mutation.kind != Kind::Kernel) {
+            let mut patch = Command::new("patch");
+            patch.args(["-p1", "-F0", "--dry-run", "--silent", "-d"]).arg(repo).arg("-i").arg(&mutation.patch);
+            let tried = patch.output().unwrap();
+            assert!(tried.status.success(), "{}: {}", mutation.name, String::from_utf8_lossy(&tried.stdout));
         }
     }
 }
