@@ -33,12 +33,36 @@ fn memory_with_secret_pages_is_not_taken_offline() -> Result<()> {
         for block in with {
             ensure!(!offline(block)?, "Block {block} went offline with secret pages in it");
         }
-        let frame = before[0] * 4096;
-        let soft = fs::write(format!("{BLOCKS}/soft_offline_page"), format!("{frame:#x}"));
-        ensure!(soft.is_err(), "A secret frame was taken offline");
         ensure!(frames_of(&memory)? == before, "Secret pages were moved");
         let info = fdinfo::of_file(&file)?;
         ensure!(info.direct_mapped == 0 && info.pages == before.len() as u64, "Not as it was: {info:?}");
+        Ok(())
+    })
+}
+
+/// By its frame, not by an address in a process, which the kernel would refuse to look up.
+#[test]
+fn frame_taken_offline_moves_an_ordinary_page_and_no_secret_one() -> Result<()> {
+    on_clean_host(|| {
+        let ordinary = Area::private(4096)?;
+        ordinary.touch();
+        let before = frames_of(&ordinary)?;
+        take_frame_offline(before[0]).context("INVALID: no frame can be taken offline")?;
+        ensure!(frames_of(&ordinary)? != before, "INVALID: the control was not moved");
+
+        for small in [false, true] {
+            let file = secret::file(0, secret::HUGE_SIZE)?;
+            let memory = Area::of_file(&file, secret::HUGE_SIZE)?;
+            if small {
+                memory.use_small_pages()?;
+            }
+            memory.touch();
+            let before = frames_of(&memory)?;
+            ensure!(take_frame_offline(before[7]).is_err(), "A secret frame was taken offline, small: {small}");
+            ensure!(frames_of(&memory)? == before, "A secret page was moved, small: {small}");
+            let info = fdinfo::of_file(&file)?;
+            ensure!(info.direct_mapped == 0 && info.pages == before.len() as u64, "Not as it was: {info:?}");
+        }
         Ok(())
     })
 }
@@ -47,6 +71,11 @@ fn memory_with_secret_pages_is_not_taken_offline() -> Result<()> {
 const SECRET_BYTES: usize = 16 << 20;
 /// Documentation/admin-guide/mm/memory-hotplug.rst.
 const BLOCKS: &str = "/sys/devices/system/memory";
+
+/// Has the kernel do without a frame, whose contents it moves.
+fn take_frame_offline(frame: u64) -> Result<(), Error> {
+    fs::write(format!("{BLOCKS}/soft_offline_page"), format!("{:#x}", frame * 4096))
+}
 
 /// Numbers of the blocks of memory.
 fn blocks() -> Result<Vec<u64>> {
