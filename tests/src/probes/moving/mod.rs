@@ -17,6 +17,7 @@ const STAYS: &str = "KSM, khugepaged, swap, migration, compaction, soft-offline,
 pub(super) const PROBES: &[MatrixProbe] = &[
     MatrixProbe::new("userfaultfd, missing", STAYS, userfaultfd::missing),
     MatrixProbe::new("userfaultfd, write protection", STAYS, userfaultfd::write_protect),
+    MatrixProbe::new("userfaultfd, write protection, async", STAYS, userfaultfd::write_protect_async),
     MatrixProbe::new("move_pages", STAYS, move_pages::run),
     MatrixProbe::new("migrate_pages", STAYS, migrate_pages::run),
     MatrixProbe::new("compaction", STAYS, compaction::run),
