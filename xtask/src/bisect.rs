@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::demo::build_release;
 use crate::kernel::{Recipe, SourceArgs, host_options};
@@ -36,22 +36,23 @@ struct Boot {
     reports: Vec<String>,
 }
 
-/// Builds and boots every step, prints a line each; gives the exit code.
+/// Builds and boots every step from that with the `first` so many patches, prints a line each; gives the exit code.
 ///
 /// # Errors
-/// A patch does not apply, a step does not build, or the user ended it.
-pub(crate) fn run(paths: &Paths, args: &SourceArgs) -> Result<u8> {
-    build_release(paths)?;
+/// The series has fewer patches, one does not apply, a step does not build, or the user ended it.
+pub(crate) fn run(paths: &Paths, args: &SourceArgs, first: usize) -> Result<u8> {
     let source = Source::locate(args.kernel_source.as_deref())?;
     let version = source.version(paths)?;
     let series = Series::read(&paths.repo, &version)?;
+    ensure!(first <= series.len(), "The series has {} patches, --bisect={first} is beyond them", series.len());
+    build_release(paths)?;
     let mut good = true;
-    for count in 0..=series.len() {
+    for count in first..=series.len() {
         let step = try_step(paths, &source, &version, &series, count)?;
         println!("{count:>3} {step}");
         good &= step.is_good();
     }
-    println!("{}", if good { "Every step builds without a warning and boots" } else { "NOT every step is good" });
+    println!("{}", if good { "Every step tried builds without a warning and boots" } else { "NOT every step is good" });
     Ok(u8::from(!good))
 }
 

@@ -34,9 +34,11 @@ pub(crate) struct Args {
     /// Leave the series out: the kernel as it came, under the same configuration.
     #[arg(long)]
     unpatched: bool,
-    /// Build and boot the series patch by patch, with the smallest configuration; print a line a step.
-    #[arg(long, conflicts_with_all = ["config", "unpatched"])]
-    bisect: bool,
+    /// Build and boot the series patch by patch, with the smallest configuration; print a line a step. Begins with the
+    /// source as it came, or with so many patches.
+    #[arg(long, value_name = "PATCHES", num_args = 0..=1, require_equals = true, default_missing_value = "0",
+          conflicts_with_all = ["config", "unpatched"])]
+    bisect: Option<usize>,
     /// Delete unpacked sources and objects (not the built kernels), then stop.
     #[arg(long, conflicts_with_all = ["config", "kernel_source", "unpatched", "bisect"])]
     clean: bool,
@@ -105,8 +107,8 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     if args.clean {
         return source::forget(paths).map(|()| 0);
     }
-    if args.bisect {
-        return bisect::run(paths, &args.source);
+    if let Some(first) = args.bisect {
+        return bisect::run(paths, &args.source, first);
     }
     let dir = ensure(paths, args.config, args.unpatched, args.source.kernel_source.as_deref())?;
     println!("{}", dir.join("bzImage").display());
