@@ -2,18 +2,13 @@
 #![allow(unsafe_code)] // memfd_create(2) for the ordinary kind.
 
 use std::fs::File;
-use std::hint::black_box;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 
 use secretmem::{Mapping, Mode, SecretFile};
 
 use super::Error;
-
-/// Bytes of ordinary memory that are held while guest RAM is populated, and given back before anything else is done. When a
-/// control group's limit has been reached, the code that tells the user of it needs pages, too: without any the kernel
-/// kills the process.
-const ROOM: usize = 1 << 20;
+use super::room::Room;
 
 /// What guest RAM is to be made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,10 +129,7 @@ impl Backing {
             None => mapping.use_small_pages()?,
             Some(Populate::All) => {
                 let size = mapping.len() as u64;
-                let room = black_box(vec![1_u8; ROOM]);
-                let populated = file.populate(offset, size);
-                drop(room);
-                populated?;
+                populate_with_room(file, offset, size)?;
                 log::info!("{} MiB of guest memory are there", size >> 20);
             }
             Some(Populate::Background | Populate::Touch) => {}
@@ -169,6 +161,16 @@ impl AsFd for Backing {
             Self::Shared(file) => file.as_fd(),
         }
     }
+}
+
+/// An error comes back even if a control group has no page left.
+fn populate_with_room(file: &SecretFile, offset: u64, size: u64) -> Result<(), secretmem::Error> {
+    let room = Room::hold();
+    // Nothing is no valid size: what an error makes run has run then.
+    let _ = file.populate(offset, 0);
+    let populated = file.populate(offset, size);
+    drop(room);
+    populated
 }
 
 fn memfd(size: u64) -> io::Result<File> {

@@ -5,6 +5,7 @@ mod error;
 pub mod layout;
 mod populating;
 pub mod region;
+mod room;
 
 pub use backend::{Backing, Huge, Pool, Populate, RamKind, SecretOptions};
 pub use error::Error;
