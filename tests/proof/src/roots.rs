@@ -17,6 +17,10 @@ const LARGE: u64 = 1 << 7;
 /// The direct map's share of all memory below which a root is none: what is hidden is not there.
 const LEAST_SHARE: u64 = 8;
 
+/// Frames at the beginning of memory, which Linux keeps for itself: the direct map has one of them at least. The kernel's
+/// image, which a table of a lower level may map, lies behind them.
+const LOW_FRAMES: u64 = (1 << 20) >> 12;
+
 /// The host's page tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
@@ -88,16 +92,19 @@ fn kernel_half(table: &Table) -> Half {
 
 /// The direct map below a root: its beginning, and how many frames it maps.
 fn direct_map(memory: &impl Memory, levels: u8, root: u64) -> Result<Option<(u64, u64)>> {
-    let mut by_distance: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut by_distance: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
     let mut walker = Walker::new(memory, levels);
     walker.walk(root, KERNEL..ENTRIES, &mut |leaf| {
-        *by_distance.entry(leaf.address.wrapping_sub(leaf.pfn << 12)).or_default() += leaf.pages;
+        let (pages, low) = by_distance.entry(leaf.address.wrapping_sub(leaf.pfn << 12)).or_default();
+        *pages += leaf.pages;
+        *low |= leaf.pfn < LOW_FRAMES;
     })?;
     // A table of a lower level, taken for a root, has pages where tables should be.
     if walker.invalid() > 0 {
         return Ok(None);
     }
-    let most = by_distance.into_iter().max_by_key(|&(_, pages)| pages);
+    let from_beginning = by_distance.into_iter().filter_map(|(start, (pages, low))| low.then_some((start, pages)));
+    let most = from_beginning.max_by_key(|&(_, pages)| pages);
     Ok(most.filter(|&(_, pages)| pages >= memory.frames() / LEAST_SHARE))
 }
 
@@ -168,6 +175,17 @@ mod tests {
         memory.set(41, 0, 512 << 12 | LARGE | TABLE);
         memory.set(41, 1, LARGE | TABLE);
         assert_eq!(find(&memory, 4).unwrap().kernel, [8]);
+    }
+
+    #[test]
+    fn find_a_table_of_the_kernels_image_is_no_root_however_much_it_maps() {
+        let mut memory = Written::zeroed(4096);
+        // The table of level 4 that a root of five levels has for the image, at 4 MiB: 6 MiB of 16.
+        memory.set(8, 510, 2 << 12 | TABLE);
+        memory.set(8, 511, 3 << 12 | TABLE);
+        memory.set(3, 510, 4 << 12 | TABLE);
+        (0..3).for_each(|at| memory.set(4, at, ((1024 + 512 * at as u64) << 12) | LARGE | TABLE));
+        assert!(find(&memory, 4).is_err());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use lexopt::prelude::{Long, Short, ValueExt};
@@ -126,9 +128,23 @@ fn map_locked(length: NonZeroUsize) -> Result<NonNull<u8>> {
     Ok(region.cast())
 }
 
-/// Frame numbers of the pages from `region` on (Documentation/admin-guide/mm/pagemap.rst: bits 0–54 of an entry whose
-/// bit 63 is set; zero for readers without CAP_SYS_ADMIN).
+/// Frame numbers of the pages from `region` on. A page that the kernel is just moving has none for that moment.
 fn frame_numbers(region: NonNull<u8>, pages: usize) -> Result<Vec<u64>> {
+    const TRIES: u32 = 100;
+    let mut frames = Vec::new();
+    for _ in 0..TRIES {
+        frames = frame_numbers_now(region, pages)?;
+        if frames.len() == pages {
+            return Ok(frames);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    bail!("Only {} of {pages} pages have a frame number; run as root", frames.len())
+}
+
+/// Those that there are at this moment (Documentation/admin-guide/mm/pagemap.rst: bits 0–54 of an entry whose bit 63 is
+/// set; zero for readers without CAP_SYS_ADMIN).
+fn frame_numbers_now(region: NonNull<u8>, pages: usize) -> Result<Vec<u64>> {
     const PRESENT: u64 = 1 << 63;
     const FRAME: u64 = (1 << 55) - 1;
     let mut entries = vec![0; pages * 8];
@@ -137,15 +153,6 @@ fn frame_numbers(region: NonNull<u8>, pages: usize) -> Result<Vec<u64>> {
         .and_then(|file| file.read_exact_at(&mut entries, offset))
         .context("Cannot read /proc/self/pagemap")?;
     let (entries, _) = entries.as_chunks::<8>();
-    let frames: Vec<u64> = entries
-        .iter()
-        .map(|entry| u64::from_le_bytes(*entry))
-        .filter(|entry| entry & PRESENT != 0)
-        .map(|entry| entry & FRAME)
-        .filter(|&frame| frame != 0)
-        .collect();
-    if frames.len() != pages {
-        bail!("Only {} of {pages} pages have a frame number; run as root", frames.len());
-    }
-    Ok(frames)
+    let present = entries.iter().map(|entry| u64::from_le_bytes(*entry)).filter(|entry| entry & PRESENT != 0);
+    Ok(present.map(|entry| entry & FRAME).filter(|&frame| frame != 0).collect())
 }
