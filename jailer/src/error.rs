@@ -31,8 +31,10 @@ pub(crate) enum Error {
     Netns { path: PathBuf, source: io::Error },
     #[error("There are no control groups of version {version}; --cgroup-version {other} may be the one of this host")]
     NoCgroups { version: u8, other: u8 },
-    #[error("The host has no control groups of version 1 with {controller:?}; try --cgroup-version 2")]
-    NoController { controller: String },
+    #[error("The host has no control groups of version {version} with the controller {controller:?}; see {see}")]
+    NoController { version: u8, controller: String, see: &'static str },
+    #[error("The host's kernel has no PID namespaces; leave --new-pid-ns out")]
+    NoPidNamespaces,
     #[error("The control group {path:?} does not exist; create it, or leave --parent-cgroup out")]
     NoParent { path: PathBuf },
     #[error("--parent-cgroup {path:?} is not a relative path below the root of control groups")]

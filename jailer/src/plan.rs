@@ -65,6 +65,9 @@ impl<'a> Plan<'a> {
         check_folders(&root)?;
         check_identity("uid", cli.uid)?;
         check_identity("gid", cli.gid)?;
+        if cli.new_pid_ns && !Path::new("/proc/self/ns/pid").exists() {
+            return Err(Error::NoPidNamespaces);
+        }
         limits::check(&cli.resource_limits)?;
         let cgroup = cgroup::Plan::new(cli, &name)?;
         Ok(Plan {
@@ -131,8 +134,8 @@ fn check_folders(root: &Path) -> Result<(), Error> {
 
 /// Whether this user namespace has the user or group.
 fn check_identity(kind: &'static str, id: u32) -> Result<(), Error> {
-    let map = PathBuf::from(format!("/proc/self/{kind}_map"));
-    let text = fs::read_to_string(&map).map_err(Error::file("Reading", map))?;
+    // A kernel without user namespaces has all of them: -1 is none.
+    let text = fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap_or("0 0 4294967295".to_owned());
     let has = |line: &str| {
         let mut numbers = line.split_whitespace().map(|word| word.parse::<u64>().unwrap_or(0));
         let (first, _, count) = (numbers.next().unwrap_or(0), numbers.next(), numbers.next().unwrap_or(0));

@@ -1,5 +1,7 @@
 //! Debian's kernel without the series: what happens there, and that `secretvmm` says so instead of trying.
 
+use std::process::Stdio;
+
 use anyhow::{Result, ensure};
 use nix::errno::Errno;
 use secretvmm_tests::toy::{self, Backing, Outcome};
@@ -7,6 +9,7 @@ use secretvmm_tests::toy::{self, Backing, Outcome};
 use serde_json::{Value, json};
 
 use crate::devices::vm::Vm;
+use crate::lab::jail::{Jail, status};
 use crate::support::{Scratch, assert_preflight_refuses, on_clean_host, own_guest, power_off};
 
 #[test]
@@ -44,5 +47,21 @@ fn secretvmm_without_the_series_makes_no_token() -> Result<()> {
         vm.put("/machine-config", &json!({ "vcpu_count": 1, "mem_size_mib": 128, "memory_backend": "shared" }))?;
         vm.action("InstanceStart")?;
         vm.refuses("GET", "/attestation?nonce=0011223344556677", &Value::Null, &["ordinary memory"])
+    })
+}
+
+/// The lab's kernel has no PID namespaces, so this is tried here, without a guest.
+#[test]
+fn vmm_in_a_jail_is_the_first_process_of_a_pid_namespace() -> Result<()> {
+    on_clean_host(|| {
+        let jail = Jail::new("first")?;
+        let arguments = ["--daemonize", "--new-pid-ns", "--", "--api-sock", "/run/firecracker.socket"];
+        let output = jail.command(&arguments)?.stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{output:?}");
+        let told: Value = jail.api()?.get("/")?;
+        ensure!(told["id"] == "first", "{told}");
+        let pid = jail.pid()?;
+        ensure!(status(pid, "NSpid")? == format!("{pid} 1"), "{}", status(pid, "NSpid")?);
+        jail.end(pid)
     })
 }

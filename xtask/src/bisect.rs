@@ -88,7 +88,7 @@ fn boot(paths: &Paths, dir: &Path) -> Result<Result<Boot, String>> {
         kernel: dir.join("bzImage"),
         modules: None,
         machine: MachineArgs { mem: "1G".into(), ..MachineArgs::default() },
-        command: vec![paths.target.join("release/toy").into()],
+        command: vec![paths.release().join("toy").into()],
         environment: Vec::new(),
         timeout: Some(LIMIT),
         verbose: false,

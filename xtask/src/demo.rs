@@ -10,7 +10,7 @@ use crate::host::{self, Host, Job};
 use crate::kernel::SourceArgs;
 use crate::nested::MachineArgs;
 use crate::prepare::{Background, Build};
-use crate::support::paths::Paths;
+use crate::support::paths::{self, Paths};
 use crate::support::process;
 use crate::{nested, setup};
 
@@ -33,7 +33,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     build_release(paths)?;
     early.finish()?;
 
-    let evidence = paths.target.join("release/evidence");
+    let evidence = paths.release().join("evidence");
     let command = vec![evidence.into(), "demo".into()];
     let job = Job { machine: args.machine.clone(), ..Job::new(Host::Lab, &args.source, command) };
     let outcome = host::run_job(paths, &job)?;
@@ -45,10 +45,12 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     Ok(outcome.code)
 }
 
-/// Builds every program of the workspace that runs on the nested host.
+/// Builds every program of the workspace that runs on the nested host, statically linked, so that it starts in a jail.
 pub(crate) fn build_release(paths: &Paths) -> Result<()> {
     let mut cargo = cargo(paths);
-    cargo.args(["build", "--release", "--workspace", "--exclude", "xtask", "--bins"]).stdout(std::io::stderr());
+    cargo.args(["build", "--release", "--workspace", "--exclude", "xtask", "--bins", "--target", paths::TARGET]);
+    cargo.arg("--config").arg(format!("target.{}.rustflags=[\"-Ctarget-feature=+crt-static\"]", paths::TARGET));
+    cargo.stdout(std::io::stderr());
     process::passed_through(&mut cargo).context("Cannot build the workspace")
 }
 

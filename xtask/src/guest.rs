@@ -15,7 +15,7 @@ use crate::linux::series::{self, Fragment};
 use crate::linux::source::{self, Source};
 use crate::support::cache;
 use crate::support::key::Key;
-use crate::support::paths::{Paths, create_dir};
+use crate::support::paths::{self, Paths, create_dir};
 use crate::support::process;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -90,17 +90,16 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
 
 /// Builds a program of the workspace for the inside of a guest: static, for the guest has no libraries.
 pub(crate) fn build_static(paths: &Paths, package: &str, program: &str) -> Result<PathBuf> {
-    const TARGET: &str = "x86_64-unknown-linux-gnu";
     let target_dir = paths.target.join("guest");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(&paths.repo)
-        .args(["build", "--quiet", "--release", "--package", package, "--bin", program, "--target", TARGET])
+        .args(["build", "--quiet", "--release", "--package", package, "--bin", program, "--target", paths::TARGET])
         .arg("--target-dir")
         .arg(&target_dir)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     process::passed_through(&mut cargo).with_context(|| format!("Cannot build the guest's {program}"))?;
-    Ok(target_dir.join(TARGET).join("release").join(program))
+    Ok(target_dir.join(paths::TARGET).join("release").join(program))
 }
 
 /// The files of the guest's root that do not come with busybox.

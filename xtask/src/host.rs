@@ -182,7 +182,7 @@ fn kernel_of(paths: &Paths, host: Host, unpatched: bool, source: &SourceArgs) ->
 fn environment(paths: &Paths, job: &Job) -> Result<Vec<(OsString, OsString)>> {
     let config = if job.kernel.is_some() { kernel::MUTANT } else { job.host.name() };
     let before = env::var_os("PATH").unwrap_or_default();
-    let ours = ["release", "debug"].map(|profile| paths.target.join(profile));
+    let ours = [paths.release(), paths.target.join("debug")];
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from);
     let missing = system.into_iter().filter(|dir| !env::split_paths(&before).any(|have| have == *dir));
     let first = job.programs.iter().cloned().chain(ours);

@@ -38,7 +38,7 @@ pub(crate) fn run(paths: &Paths, _: &Args) -> Result<()> {
 pub(crate) fn write(paths: &Paths) -> Result<PathBuf> {
     let folder = paths.artifacts();
     create_dir(&folder)?;
-    let vmm = paths.target.join("release/secretvmm");
+    let vmm = paths.release().join("secretvmm");
     let mut kernels = Map::new();
     let mut vmms = Map::new();
     for guest in GUESTS.into_iter().filter(|guest| folder.join(guest).exists()) {

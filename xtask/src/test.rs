@@ -174,7 +174,7 @@ fn requests(paths: &Paths) -> Result<Suite> {
     create_dir(&folder)?;
     let mut command = Command::new(python);
     command.arg(paths.repo.join("tests/python/made_up.py")).current_dir(&folder);
-    command.arg(paths.target.join("release/secretvmm")).arg(paths.repo.join("resources/openapi.json"));
+    command.arg(paths.release().join("secretvmm")).arg(paths.repo.join("resources/openapi.json"));
     let passed = command.stdin(Stdio::null()).status().context("Cannot run python")?.success();
     let counts = Counts { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
     Ok(Suite { name: REQUESTS.into(), counts, time: begun.elapsed(), ..Suite::default() })

@@ -36,6 +36,10 @@ impl Setting {
         self.file.split('.').next().unwrap_or_default()
     }
 
+    fn has_no_controller(&self, version: u8, see: &'static str) -> Error {
+        Error::NoController { version, controller: self.controller().to_owned(), see }
+    }
+
     fn write(&self, group: &Path) -> Result<(), Error> {
         write(&group.join(&self.file), &self.value)
     }

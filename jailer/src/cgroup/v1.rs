@@ -30,7 +30,7 @@ pub(super) fn plan(settings: &[Setting], name: &Path) -> Result<Vec<Group>, Erro
         let (base, _) = mounts
             .iter()
             .find(|(_, options)| has(options))
-            .ok_or_else(|| Error::NoController { controller: setting.controller().to_owned() })?;
+            .ok_or_else(|| setting.has_no_controller(1, "/proc/cgroups, or try --cgroup-version 2"))?;
         match groups.iter_mut().find(|group| group.base == *base) {
             Some(group) => group.settings.push(setting.clone()),
             None => {

@@ -1,10 +1,14 @@
 //! Control groups of version 2: the unified hierarchy.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Setting, mounts, write};
 use crate::error::Error;
 use crate::made::Made;
+
+/// What files that need no controller begin with.
+const OF_EVERY_GROUP: &str = "cgroup";
 
 /// The VM's folder, or one that was there.
 #[derive(Debug)]
@@ -20,8 +24,17 @@ fn base() -> Result<PathBuf, Error> {
 }
 
 /// A group of the VM's own.
+///
+/// # Errors
+/// The host has no version 2, or not that controller in it.
 pub(super) fn plan(settings: &[Setting], name: &Path) -> Result<Group, Error> {
     let base = base()?;
+    let path = base.join("cgroup.controllers");
+    let there = fs::read_to_string(&path).map_err(Error::file("Reading", path))?;
+    let has = |name: &str| name == OF_EVERY_GROUP || there.split_whitespace().any(|controller| controller == name);
+    if let Some(setting) = settings.iter().find(|setting| !has(setting.controller())) {
+        return Err(setting.has_no_controller(2, "cgroup.controllers in the root of control groups"));
+    }
     Ok(Group { path: base.join(name), base, settings: settings.to_vec() })
 }
 
@@ -42,8 +55,7 @@ pub(super) fn existing(parent: &Path, named: bool) -> Result<Option<Group>, Erro
 impl Group {
     pub(super) fn join(&self, made: &mut Made) -> Result<(), Error> {
         made.folders(&self.path)?;
-        // Files that begin with "cgroup." are every group's own.
-        for setting in self.settings.iter().filter(|setting| setting.controller() != "cgroup") {
+        for setting in self.settings.iter().filter(|setting| setting.controller() != OF_EVERY_GROUP) {
             self.enable(setting.controller())?;
         }
         self.settings.iter().try_for_each(|setting| setting.write(&self.path))?;

@@ -112,7 +112,7 @@ fn measure(
     eprintln!("xtask: {title}");
     let copy = Capture::kept();
     let argument = |word: &&str| if *word == TEXT { text.into() } else { OsString::from(word) };
-    let mut command: Vec<OsString> = vec![paths.target.join("release/bench").into()];
+    let mut command: Vec<OsString> = vec![paths.release().join("bench").into()];
     command.extend(host.command.iter().map(argument));
     let job = Job {
         unpatched: host.unpatched,

@@ -55,7 +55,7 @@ pub(super) fn run(paths: &Paths, source: &SourceArgs, against: Option<&Path>) ->
     let folder = load.parent().context("A program without a folder")?;
     cache::link(folder, &paths.artifacts().join("load"))?;
 
-    let ours = paths.target.join("release/secretvmm");
+    let ours = paths.release().join("secretvmm");
     let mut runs = vec![Run { program: &ours, subjects: &[OURS.0, WHOLE.0], append: "" }];
     runs.push(Run { program: &ours, subjects: &[POOL.0], append: "secretmem=512M" });
     runs.extend(against.as_deref().map(|program| Run { program, subjects: &[AGAINST.0], append: "" }));
@@ -89,7 +89,7 @@ fn measure(paths: &Paths, source: &SourceArgs, run: &Run<'_>) -> Result<(Rows, b
     for attempt in 1..=ATTEMPTS {
         eprintln!("xtask: bench {} of {}", run.subjects.join(" and "), run.program.display());
         let copy = Capture::kept();
-        let mut command = vec![paths.target.join("release/bench").into(), "vmm".into(), run.program.into()];
+        let mut command = vec![paths.release().join("bench").into(), "vmm".into(), run.program.into()];
         command.extend(run.subjects.iter().map(Into::into));
         // Which no kernel knows: the same run would stand still at the same place.
         let append = format!("{} bench.attempt={attempt}", run.append);

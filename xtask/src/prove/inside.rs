@@ -52,7 +52,7 @@ impl Cell {
 pub(super) fn run(paths: &Paths, source: &SourceArgs) -> Result<Vec<Cell>> {
     let copy = Capture::kept();
     let machine = MATRIX.machine();
-    let command = vec![paths.target.join("release/matrix").into()];
+    let command = vec![paths.release().join("matrix").into()];
     let job = Job { machine, copy: Some(copy.clone()), ..Job::new(Host::Lab, source, command) };
     let outcome = host::run_job(paths, &job)?;
     if let Some(complaint) = outcome.complaint() {

@@ -61,7 +61,7 @@ impl Stage {
             input: Input::Stream(Arc::clone(&orders)),
             copy: Some(output.clone()),
             monitor: Some(monitor.clone()),
-            ..Job::new(host, source, vec![paths.target.join("release/subject").into()])
+            ..Job::new(host, source, vec![paths.release().join("subject").into()])
         };
         let paths = paths.clone();
         let running = thread::spawn(move || host::run_job(&paths, &job));

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+/// What programs are built for. Named, so that build scripts and macros are built in another way than these.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
 /// The places that commands read and write.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
@@ -41,6 +44,11 @@ impl Paths {
         create_dir(&cache)?;
         let xtask = env::current_exe().context("Cannot tell where xtask itself is")?;
         Ok(Self { repo, target, cache, xtask })
+    }
+
+    /// Statically linked programs of the release build.
+    pub(crate) fn release(&self) -> PathBuf {
+        self.target.join(TARGET).join("release")
     }
 
     /// Links to the newest kernels, where tests find them.
