@@ -7,7 +7,9 @@ use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::evidence::Nonce;
+use error_reporter::Report;
+use secretvmm_evidence::Nonce;
+
 use crate::resources::{
     Attestation, BootSource, CpuConfig, Drive, DriveUpdate, Entropy, InstanceInfo, Logger, MachineConfig,
     MachineConfigUpdate, MemoryInfo, Metrics, MmdsConfig, MmdsContents, NetworkInterface, NetworkInterfaceUpdate,
@@ -120,14 +122,7 @@ impl Fault {
 
     /// Status 400 with an error and what caused it, as `error: cause: cause of that`.
     pub fn from_error(error: &dyn Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self::new(message)
+        Self::new(Report::new(error).to_string())
     }
 
     /// The HTTP status.

@@ -12,13 +12,13 @@ use utoipa::openapi::{
     PathsBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
 };
 
-use crate::evidence::Nonce;
 use crate::resources::{
     Attestation, Balloon, BalloonHintingStart, BalloonStatisticsUpdate, BalloonUpdate, BootSource, CpuConfig, Drive,
     DriveUpdate, Entropy, FaultMessage, InstanceAction, InstanceInfo, Logger, MachineConfig, MachineConfigUpdate,
     MemoryHotplug, MemoryHotplugUpdate, MemoryInfo, Metrics, MmdsConfig, NetworkInterface, NetworkInterfaceUpdate,
     Pmem, PmemUpdate, Serial, SnapshotCreate, SnapshotLoad, Version, VmConfigFile, VmUpdate, Vsock,
 };
+use secretvmm_evidence::Nonce;
 
 const JSON: &str = "application/json";
 

@@ -3,7 +3,6 @@
 use serde::de::DeserializeOwned;
 
 use crate::action::{Action, Fault};
-use crate::evidence::Nonce;
 use crate::json::{from_slice, object_from_slice};
 use crate::refused;
 use crate::resources::{
@@ -11,6 +10,7 @@ use crate::resources::{
     InstanceAction, MachineConfig, MachineConfigUpdate, MemoryHotplug, MemoryHotplugUpdate, MmdsConfig, MmdsVersion,
     NetworkInterface, NetworkInterfaceUpdate, Pmem, PmemUpdate, SnapshotCreate, SnapshotLoad, VmState, VmUpdate, Vsock,
 };
+use secretvmm_evidence::Nonce;
 
 /// A request that makes sense.
 #[derive(Debug, Clone, PartialEq, Eq)]

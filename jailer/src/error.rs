@@ -59,9 +59,3 @@ impl Error {
         move |source| Error::Call { call, source }
     }
 }
-
-/// An error and its causes on one line.
-pub(crate) fn one_line(err: &dyn std::error::Error) -> String {
-    std::iter::successors(err.source(), |cause| cause.source())
-        .fold(err.to_string(), |line, cause| format!("{line}: {cause}"))
-}

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use error_reporter::Report;
 
 mod cgroup;
 mod cli;
@@ -22,7 +23,6 @@ mod process;
 mod root;
 mod times;
 
-use crate::error::one_line;
 use crate::plan::Plan;
 use crate::times::Times;
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             // Nobody may be there to read it.
-            let _ = writeln!(std::io::stderr(), "secretvmm-jailer: error: {}", one_line(&err));
+            let _ = writeln!(std::io::stderr(), "secretvmm-jailer: error: {}", Report::new(&err));
             ExitCode::from(FAILURE)
         }
     }

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use error_reporter::Report;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_no_new_privs;
@@ -15,7 +16,7 @@ use nix::unistd::{
     ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, setgroups, setresgid, setresuid, setsid,
 };
 
-use crate::error::{Error, one_line};
+use crate::error::Error;
 use crate::plan::Plan;
 use crate::times::Times;
 use crate::{limits, root};
@@ -63,7 +64,7 @@ pub(crate) fn start(plan: &Plan, times: Times, null: File) -> Result<(), Error> 
         ForkResult::Child => {
             let daemon = plan.daemonize.then_some(null);
             let Err(err) = become_vmm(plan, times, Some(parent_cpu), daemon);
-            let _ = writeln!(io::stderr(), "secretvmm-jailer: error: {}", one_line(&err));
+            let _ = writeln!(io::stderr(), "secretvmm-jailer: error: {}", Report::new(&err));
             let _ = said.write_all(FAILED);
             std::process::exit(1);
         }
@@ -77,7 +78,7 @@ fn become_vmm(plan: &Plan, times: Times, parent_cpu: Option<i64>, daemon: Option
     }
     if let Err(err) = root::mount_proc() {
         let line = "the VMM cannot tell how the kernel counts its memory (GET /memory)";
-        let _ = writeln!(io::stderr(), "secretvmm-jailer: warning: {}; {line}", one_line(&err));
+        let _ = writeln!(io::stderr(), "secretvmm-jailer: warning: {}; {line}", Report::new(&err));
     }
     limits::set(plan.limits)?;
     drop_privileges(plan)?;

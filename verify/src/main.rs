@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use secretvmm_api::evidence::quote::{self, Quote, QuoteKey};
-use secretvmm_api::evidence::{Appraisal, Expected, Nonce, Policy, PublicKey, ReferenceValues, appraise, cbor};
+use secretvmm_evidence::quote::{self, Quote, QuoteKey};
+use secretvmm_evidence::{Appraisal, Expected, Nonce, Policy, PublicKey, ReferenceValues, appraise, cbor};
 use serde::de::DeserializeOwned;
 
 /// The most bytes of a policy, of reference values, of a key.
@@ -177,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (policy, key, token) = (dir.path().join("policy"), dir.path().join("key"), dir.path().join("token"));
         fs::write(&policy, r#"{"max_age_s": 60}"#).unwrap();
-        let private = secretvmm_api::evidence::PrivateKey::from_seed(&zeroize::Zeroizing::new([1; 32]));
+        let private = secretvmm_evidence::PrivateKey::from_seed(&zeroize::Zeroizing::new([1; 32]));
         fs::write(&key, private.public().to_pem().unwrap()).unwrap();
         fs::write(&token, b"no token").unwrap();
         let appraisal = run(&Cli {

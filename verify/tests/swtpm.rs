@@ -8,9 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use secretvmm_api::evidence::{
-    Backing, Claims, Digest, Host, Kexec, Memory, Nonce, PROFILE, PrivateKey, Slot, Vm, cose,
-};
+use secretvmm_evidence::{Backing, Claims, Digest, Host, Kexec, Memory, Nonce, PROFILE, PrivateKey, Slot, Vm, cose};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;

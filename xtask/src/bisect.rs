@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::demo::build_release;
 use crate::kernel::{Recipe, SourceArgs, host_options};
 use crate::linux::compile::BUILD_LOG;
 use crate::linux::series::Series;
 use crate::linux::source::Source;
 use crate::nested::{self, Capture, Input, MachineArgs, Spec};
+use crate::support::cargo::build_release;
 use crate::support::paths::Paths;
 use crate::support::progress::duration;
 

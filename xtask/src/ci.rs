@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::demo::cargo;
+use crate::support::cargo::cargo;
 use crate::support::paths::Paths;
 use crate::support::process;
 use crate::{setup, test};

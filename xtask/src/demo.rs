@@ -1,17 +1,13 @@
 //! `cargo xtask demo`: from nothing to the evidence.
 
-use std::env;
-use std::ffi::OsString;
-use std::process::Command;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::host::{self, Host, Job};
 use crate::kernel::SourceArgs;
 use crate::nested::MachineArgs;
 use crate::prepare::{Background, Build};
-use crate::support::paths::{self, Paths};
-use crate::support::process;
+use crate::support::cargo::build_release;
+use crate::support::paths::Paths;
 use crate::{nested, setup};
 
 /// Show the main job: packages, kernels, the nested host, and the evidence.
@@ -43,21 +39,4 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
         return Ok(outcome.code.max(1));
     }
     Ok(outcome.code)
-}
-
-/// Builds every program of the workspace that runs on the nested host, statically linked, so that it starts in a jail.
-pub(crate) fn build_release(paths: &Paths) -> Result<()> {
-    let mut cargo = cargo(paths);
-    cargo.args(["build", "--release", "--workspace", "--exclude", "xtask", "--bins", "--target", paths::TARGET]);
-    cargo.arg("--config").arg(format!("target.{}.rustflags=[\"-Ctarget-feature=+crt-static\"]", paths::TARGET));
-    cargo.stdout(std::io::stderr());
-    process::passed_through(&mut cargo).context("Cannot build the workspace")
-}
-
-/// Cargo in the repository.
-pub(crate) fn cargo(paths: &Paths) -> Command {
-    let program: OsString = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut cargo = Command::new(program);
-    cargo.current_dir(&paths.repo);
-    cargo
 }

@@ -14,7 +14,6 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
-use crate::demo::{build_release, cargo};
 use crate::host::{self, Job};
 use crate::kernel::SourceArgs;
 use crate::nested::Capture;
@@ -22,6 +21,7 @@ use crate::prepare::{Background, Build};
 use crate::python::{self, Packages};
 use crate::suites::{NestedSuite, is_nested};
 use crate::support::cache;
+use crate::support::cargo::{build_release, cargo};
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::support::progress::duration;

@@ -3,7 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{MEANING, MEDIA_TYPE};
+use secretvmm_evidence::{MEANING, MEDIA_TYPE};
 
 /// The answer to `GET /attestation?nonce=...`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

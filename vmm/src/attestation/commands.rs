@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Subcommand};
 use secretvmm_api::Attestation;
 use secretvmm_api::client::Client;
-use secretvmm_api::evidence::{MEANING, Nonce};
+use secretvmm_evidence::{MEANING, Nonce};
 use serde_json::json;
 
 use super::{own_program, public_key};

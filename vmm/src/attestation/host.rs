@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use secretvmm_api::evidence::{BuildId, Digest, Host, Kexec, Lockdown};
+use secretvmm_evidence::{BuildId, Digest, Host, Kexec, Lockdown};
 
 use crate::loader::find_note;
 

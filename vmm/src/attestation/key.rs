@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use secretvmm_api::evidence::{self, PrivateKey};
+use secretvmm_evidence::{KeyError, PrivateKey};
 use zeroize::Zeroizing;
 
 /// More than any key has.
@@ -56,7 +56,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: evidence::KeyError,
+        source: KeyError,
     },
     /// No random numbers.
     #[error("There are no random numbers for a key")]

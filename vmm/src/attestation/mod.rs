@@ -2,7 +2,7 @@
 //! and what the kernel says of itself and of guest RAM at the moment of asking, signed.
 //!
 //! Without a hardware TEE that means: a key controlled by this host says that its kernel reports
-//! this (`secretvmm_api::evidence::MEANING`). docs/attestation.md has the format.
+//! this (`secretvmm_evidence::MEANING`). docs/attestation.md has the format.
 
 pub mod commands;
 pub(crate) mod host;
@@ -13,7 +13,7 @@ use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use secretvmm_api::evidence::{
+use secretvmm_evidence::{
     Backing, Claims, Digest, Hasher, Memory, Nonce, PROFILE, PrivateKey, PublicKey, Slot, Vm, cbor, cose,
 };
 use vm_memory::GuestMemoryBackend;

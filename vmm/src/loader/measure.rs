@@ -1,7 +1,7 @@
 //! What was copied into guest RAM, measured there: not the files, which may change, and not on the
 //! way, where something could still be written over it.
 
-use secretvmm_api::evidence::{Digest, Hasher};
+use secretvmm_evidence::{Digest, Hasher};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Error, Kernel, Plan};

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::demo::build_release;
 use crate::kernel::SourceArgs;
 use crate::linux::source::Source;
 use crate::setup;
+use crate::support::cargo::build_release;
 use crate::support::paths::Paths;
 
 /// Measure on nested hosts, and print a table.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::rows::Rows;
-use crate::demo::{build_release, cargo};
 use crate::guest::{self, build_static};
 use crate::host::{self, Host, Job};
 use crate::kernel::SourceArgs;
 use crate::nested::{self, Capture, Failure, MachineArgs};
 use crate::support::cache;
+use crate::support::cargo::{build_release, cargo};
 use crate::support::paths::Paths;
 use crate::support::process;
 

@@ -1,10 +1,11 @@
 //! `cargo xtask mutate`: do the tests notice when a guard is gone?
 //!
-//! Each mutation (tests/mutations) disables one guard of the kernel series, the VMM or the verifier and names the test
-//! that has to turn red. One that turns red without it, too, or a mutation that does not apply or build, says nothing.
+//! Each mutation in tests/mutations disables one guard of the kernel series and names the test that has to turn red. One
+//! that turns red without it, too, or a mutation that does not apply or build, says nothing. For Rust code there is a
+//! tool that makes the mutations: cargo-mutants.
 
-mod copy;
 mod mutation;
+mod rust;
 mod verdict;
 
 use std::collections::HashMap;
@@ -13,41 +14,53 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 
-use crate::demo::build_release;
 use crate::host::{self, Job};
 use crate::kernel::{self, SourceArgs};
 use crate::nested::{self, Capture};
 use crate::suites::NestedSuite;
+use crate::support::cargo::build_release;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::progress::duration;
 use crate::{prepare, reference, setup, test};
-use copy::Copy;
-use mutation::{Kind, Mutation, Test};
+use mutation::{Mutation, Test};
 use verdict::{Ended, Verdict};
 
 /// For a test on a mutated kernel.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Disable the guards of the kernel series, the VMM and the verifier one at a time: their tests must turn red.
+/// What is mutated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// The package that makes and judges tokens, by cargo-mutants.
+    Verifier,
+    /// The VMM's guards that tests without a VM see, by cargo-mutants.
+    Vmm,
+    /// The host's kernel with the series.
+    Kernel,
+}
+
+/// Disable guards one at a time: a test must turn red.
 ///
-/// A file in tests/mutations is a guard: what it is, the test that has to notice when it is gone, and a diff that
-/// takes it away. Each named test runs once without the mutation, where it has to pass, and once with it, where it
-/// has to fail. A mutation that does not apply (without fuzz) or does not build is an error and never a success, and
-/// so is a test that does not exist.
+/// Rust code is changed by cargo-mutants, which is installed into the cache. .cargo/mutants.toml has what is left out,
+/// and why.
 ///
-/// Rust code is mutated in a copy of what git tracks, kernels in a source tree of their own; the first kernel takes as
-/// long as any, those after it a minute or two. Outputs of the tests are left in target/mutations/logs.
+/// For the kernel a file in tests/mutations is a guard: what it is, the test that has to notice when it is gone, and a
+/// diff that takes it away. Each named test runs once without the mutation, where it has to pass, and once with it,
+/// where it has to fail. A mutation that does not apply (without fuzz) or does not build is an error and never a
+/// success, and so is a test that does not exist. The first kernel takes as long as any, those after it a minute or
+/// two.
 ///
-/// Prints a line for each mutation. Exits with 0 only if every test has noticed.
+/// Outputs are left in target/mutations. Exits with 0 only if every mutation was noticed.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Only mutations whose names contain one of these, such as kernel/gup or nonce.
+    /// Only mutations of the kernel whose names contain one of these, such as gup.
     names: Vec<String>,
     /// Only mutations of this.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with = "names")]
     only: Option<Kind>,
-    /// Print names, guards and tests, and stop.
+    /// Print the kernel's mutations with their guards and tests, and stop.
     #[arg(long)]
     list: bool,
     #[command(flatten)]
@@ -61,8 +74,14 @@ impl Args {
     }
 
     fn wants(&self, mutation: &Mutation) -> bool {
-        self.only.is_none_or(|kind| mutation.kind == kind)
-            && (self.names.is_empty() || self.names.iter().any(|name| mutation.name.contains(name)))
+        self.names.is_empty() || self.names.iter().any(|name| mutation.name.contains(name))
+    }
+
+    fn wants_kind(&self, kind: Kind) -> bool {
+        match self.only {
+            Some(only) => only == kind,
+            None => self.names.is_empty() || kind == Kind::Kernel,
+        }
     }
 }
 
@@ -87,8 +106,29 @@ pub(crate) struct Sum {
     pub(crate) invalid: u64,
 }
 
+impl Sum {
+    fn add(self, other: Self) -> Self {
+        Self {
+            red: self.red + other.red,
+            survived: self.survived + other.survived,
+            invalid: self.invalid + other.invalid,
+        }
+    }
+}
+
 /// Tries the mutations and prints a line for each.
 pub(crate) fn check(paths: &Paths, args: &Args) -> Result<Sum> {
+    let mut sum = Sum::default();
+    for scope in rust::SCOPES.iter().filter(|scope| args.wants_kind(scope.kind)) {
+        sum = sum.add(rust::check(paths, scope)?);
+    }
+    match args.wants_kind(Kind::Kernel) {
+        true => Ok(sum.add(check_kernel(paths, args)?)),
+        false => Ok(sum),
+    }
+}
+
+fn check_kernel(paths: &Paths, args: &Args) -> Result<Sum> {
     let mut mutations = Mutation::all(&paths.repo)?;
     mutations.retain(|mutation| args.wants(mutation));
     ensure!(!mutations.is_empty(), "There is no such mutation; --list shows them");
@@ -112,7 +152,6 @@ pub(crate) fn check(paths: &Paths, args: &Args) -> Result<Sum> {
 struct Bench<'a> {
     paths: &'a Paths,
     source: &'a SourceArgs,
-    copy: Copy,
     /// The program with the nested tests and their names, once it is needed.
     nested: Option<(PathBuf, Vec<String>)>,
     /// Suites whose hosts and guests have been built.
@@ -123,7 +162,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(paths: &'a Paths, source: &'a SourceArgs) -> Self {
-        Self { paths, source, copy: Copy::new(paths), nested: None, prepared: Vec::new(), controls: HashMap::new() }
+        Self { paths, source, nested: None, prepared: Vec::new(), controls: HashMap::new() }
     }
 
     fn judge(&mut self, mutation: &Mutation) -> Result<Verdict> {
@@ -139,46 +178,16 @@ impl<'a> Bench<'a> {
     }
 
     fn without(&mut self, mutation: &Mutation) -> Result<Ended> {
-        let log = format!("{}-control", mutation.name);
-        match &mutation.test {
-            Test::Unit { package, filter } => {
-                self.copy.set(None)?;
-                self.unit(package, filter, &log)
-            }
-            Test::Nested { suite, filter } => self.nested(suite, filter, Mutated::default(), &log),
-        }
+        self.nested(&mutation.test, None, &format!("{}-control", mutation.name))
     }
 
     fn with(&mut self, mutation: &Mutation) -> Result<Ended> {
-        let Mutation { kind, name, test, patch, .. } = mutation;
-        let mutated = match kind {
-            Kind::Kernel => {
-                let kernel = kernel::mutant(self.paths, self.source.kernel_source.as_deref(), patch)?;
-                Mutated { kernel: Some(kernel), programs: None }
-            }
-            Kind::Verifier | Kind::Vmm => {
-                self.copy.set(Some(patch))?;
-                Mutated { kernel: None, programs: Some(self.copy.programs()) }
-            }
-        };
-        match test {
-            Test::Unit { package, filter } => self.unit(package, filter, name),
-            Test::Nested { suite, filter } => {
-                if mutated.programs.is_some() {
-                    self.copy.build()?;
-                }
-                self.nested(suite, filter, mutated, name)
-            }
-        }
+        let kernel = kernel::mutant(self.paths, self.source.kernel_source.as_deref(), &mutation.patch)?;
+        self.nested(&mutation.test, Some(kernel), &mutation.name)
     }
 
-    fn unit(&self, package: &str, filter: &str, log: &str) -> Result<Ended> {
-        let (ended, output) = self.copy.test(package, filter)?;
-        self.keep(log, &output)?;
-        Ok(ended)
-    }
-
-    fn nested(&mut self, suite: &str, filter: &str, mutated: Mutated, log: &str) -> Result<Ended> {
+    /// Runs tests on the lab's kernel, or on the one in `kernel`.
+    fn nested(&mut self, Test { suite, filter }: &Test, kernel: Option<PathBuf>, log: &str) -> Result<Ended> {
         let suite = NestedSuite::find(suite).with_context(|| format!("There is no suite {suite}"))?;
         let (program, names) = self.program(suite)?.clone();
         let tests = suite.select(&names, Some(filter));
@@ -187,12 +196,12 @@ impl<'a> Bench<'a> {
         }
         let output = Capture::kept();
         let mut job = test::job(suite, &tests, &program, self.source, output.clone());
-        if mutated.kernel.is_some() {
+        if kernel.is_some() {
             // What such a kernel breaks may hang whatever comes next, and one test needs a minute.
             job.machine.append.push_str(" oops=panic");
             job.timeout = Some(LIMIT);
         }
-        let job = Job { kernel: mutated.kernel, programs: mutated.programs, ..job };
+        let job = Job { kernel, ..job };
         let trouble = match host::run_job(self.paths, &job) {
             Ok(outcome) => {
                 outcome.complaint().or_else(|| (outcome.code != 0).then(|| format!("exit code {}", outcome.code)))
@@ -225,15 +234,6 @@ impl<'a> Bench<'a> {
         create_dir(file.parent().unwrap_or(&file))?;
         fs::write(&file, output).with_context(|| format!("Cannot write {}", file.display()))
     }
-}
-
-/// What is booted and run in place of what the repository builds.
-#[derive(Default)]
-struct Mutated {
-    /// A built kernel's folder.
-    kernel: Option<PathBuf>,
-    /// A folder with programs.
-    programs: Option<PathBuf>,
 }
 
 /// A mutation with which nothing runs. The user's wish to end is not of its making.

@@ -25,11 +25,11 @@ use secretvmm_proof::examine::Findings;
 use secretvmm_proof::orders::{Answer, Leak, Order, Running};
 use secretvmm_proof::verdict::{control_objections, leak_objections, objections};
 
-use crate::demo::build_release;
 use crate::host::Host;
 use crate::kernel::SourceArgs;
 use crate::prepare::{self, Build};
 use crate::setup;
+use crate::support::cargo::build_release;
 use crate::support::paths::Paths;
 use cell::{COUNT, Cell, USUAL};
 use report::{Look, Report};

@@ -1,0 +1,27 @@
+//! Cargo, on the repository.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::paths::{self, Paths};
+use super::process;
+
+/// Builds every program of the workspace that runs on the nested host, statically linked, so that it starts in a jail.
+pub(crate) fn build_release(paths: &Paths) -> Result<()> {
+    let mut cargo = cargo(paths);
+    cargo.args(["build", "--release", "--workspace", "--exclude", "xtask", "--bins", "--target", paths::TARGET]);
+    cargo.arg("--config").arg(format!("target.{}.rustflags=[\"-Ctarget-feature=+crt-static\"]", paths::TARGET));
+    cargo.stdout(std::io::stderr());
+    process::passed_through(&mut cargo).context("Cannot build the workspace")
+}
+
+/// Cargo in the repository.
+pub(crate) fn cargo(paths: &Paths) -> Command {
+    let program: OsString = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(program);
+    cargo.current_dir(&paths.repo);
+    cargo
+}
