@@ -18,7 +18,7 @@ use vm_memory::GuestMemoryBackend;
 use crate::attestation::Measured;
 use crate::control::{Command, Control};
 use crate::devices::virtio::VirtioDevices;
-use crate::devices::{Deaf, Platform, SerialConsole};
+use crate::devices::{KeyboardOff, Platform, SerialConsole};
 use crate::kvm::{self, Vcpu, VcpuThread};
 use crate::memory::{GuestRam, Populating};
 use crate::sandbox::{self, Seccomp, Thread};
@@ -124,7 +124,7 @@ impl Vmm {
     ///
     /// # Errors
     /// It does not listen.
-    pub fn press_ctrl_alt_del(&self) -> Result<(), Deaf> {
+    pub fn press_ctrl_alt_del(&self) -> Result<(), KeyboardOff> {
         self.platform.keyboard.press_ctrl_alt_del()
     }
 

@@ -38,7 +38,7 @@ const KEPT: usize = 64;
     "The guest does not listen to its keyboard: it has no driver for it (i8042 and atkbd in Linux), or not yet; \
      press its power button instead"
 )]
-pub struct Deaf;
+pub struct KeyboardOff;
 
 /// An i8042 with a keyboard and no mouse.
 pub struct I8042 {
@@ -86,11 +86,11 @@ impl I8042 {
     /// Types Ctrl-Alt-Del.
     ///
     /// # Errors
-    /// [`Deaf`].
-    pub fn press_ctrl_alt_del(&self) -> Result<(), Deaf> {
+    /// [`KeyboardOff`].
+    pub fn press_ctrl_alt_del(&self) -> Result<(), KeyboardOff> {
         let mut inner = self.lock();
         if inner.config & (CONFIG_INTERRUPT | CONFIG_KEYBOARD_OFF) != CONFIG_INTERRUPT || !inner.scanning {
-            return Err(Deaf);
+            return Err(KeyboardOff);
         }
         CTRL_ALT_DEL.into_iter().for_each(|byte| inner.push(byte));
         self.raise(&inner);
@@ -258,10 +258,10 @@ mod tests {
     #[test]
     fn ctrl_alt_del_reaches_a_driver_that_listens() {
         let (device, _) = device();
-        assert_eq!(device.press_ctrl_alt_del(), Err(Deaf));
+        assert_eq!(device.press_ctrl_alt_del(), Err(KeyboardOff));
         device.write(COMMAND, 0x60);
         device.write(DATA, CONFIG_INTERRUPT);
-        assert_eq!(device.press_ctrl_alt_del(), Err(Deaf));
+        assert_eq!(device.press_ctrl_alt_del(), Err(KeyboardOff));
         device.write(DATA, 0xf4);
         assert_eq!(drain(&device), [ACK]);
         device.press_ctrl_alt_del().unwrap();

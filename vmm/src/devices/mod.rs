@@ -8,15 +8,17 @@ mod console;
 mod i8042;
 mod power_button;
 mod pvpanic;
+mod rate_limiter;
 mod serial;
 pub mod virtio;
 
 pub use acpi_pm::AcpiPm;
 pub use boot_timer::BootTimer;
 pub use console::ConsoleInput;
-pub use i8042::{Deaf, I8042};
+pub use i8042::{I8042, KeyboardOff};
 pub use power_button::PowerButton;
 pub use pvpanic::Pvpanic;
+pub use rate_limiter::RateLimiter;
 pub use serial::{Output, SerialConsole};
 
 /// The devices of the machine itself that somebody on the host acts on.

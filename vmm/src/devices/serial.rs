@@ -14,9 +14,9 @@ use vm_superio::Trigger;
 use vm_superio::serial::{Serial, SerialEvents};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::RateLimiter;
 use crate::bus::PortDevice;
 use crate::control::{Command, Control};
-use crate::devices::virtio::RateLimiter;
 
 const DATA: u16 = 0;
 const IER: u16 = 1;

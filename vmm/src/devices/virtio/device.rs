@@ -4,8 +4,8 @@ use std::os::fd::RawFd;
 
 use virtio_queue::{Queue, QueueT};
 
-use super::Interrupt;
-use super::queue::{self, Chain, Flow};
+use super::queue::{self, Flow};
+use super::{Chain, Interrupt, Turn};
 use crate::memory::GuestMemory;
 
 /// A device behind any virtio transport.
@@ -82,45 +82,46 @@ pub struct Rings<'a> {
 }
 
 impl<'a> Rings<'a> {
-    /// Gives each available buffer of queue `index` to `handle`, puts it into the used ring with
+    /// Gives each available buffer of queue `index` to `handle`, adds it to the used ring with
     /// the number of bytes that `handle` says it has written, and interrupts the driver if it wants
-    /// to know. Returns when the queue is empty, or when `handle` says [`Flow::Stop`].
+    /// to know. Returns when the queue is empty, when `turn` is over, or when `handle` says [`Flow::Stop`].
     ///
     /// # Errors
     /// The ring is broken, or whatever `handle` says.
     pub fn serve(
         &mut self,
         index: usize,
-        handle: impl FnMut(Chain<'_>) -> Result<Flow, DeviceError>,
+        turn: &mut Turn,
+        handle: impl FnMut(Chain<'_>, &mut Turn) -> Result<Flow, DeviceError>,
     ) -> Result<(), DeviceError> {
         let memory = self.memory;
         let Some(queue) = self.ready(index) else { return Ok(()) };
-        let result = queue::serve(queue, index, memory, handle);
+        let result = queue::serve(queue, index, memory, turn, handle);
         if matches!(result, Ok(true) | Err(_)) {
             self.interrupt.used_buffers();
         }
         result.map(|_| ())
     }
 
-    /// Takes the next buffer of queue `index`, for a device that gathers several before it knows how
+    /// Pops the next buffer of queue `index`, for a device that gathers several before it knows how
     /// many it needs. None if there is no further one; the driver then notifies of the next.
     ///
     /// # Errors
     /// The ring is broken.
-    pub fn take(&mut self, index: usize) -> Result<Option<Chain<'a>>, DeviceError> {
+    pub fn pop(&mut self, index: usize) -> Result<Option<Chain<'a>>, DeviceError> {
         let memory = self.memory;
-        self.ready(index).map_or(Ok(None), |queue| queue::take(queue, index, memory))
+        self.ready(index).map_or(Ok(None), |queue| queue::pop(queue, index, memory))
     }
 
-    /// Puts buffers that were taken into the used ring, all at once, as heads and numbers of bytes
+    /// Adds popped buffers to the used ring, all at once, as heads and numbers of bytes
     /// written, and interrupts the driver if it wants to know.
     ///
     /// # Errors
     /// The ring is broken.
-    pub fn put(&mut self, index: usize, used: &[(u16, u32)]) -> Result<(), DeviceError> {
+    pub fn add_used(&mut self, index: usize, used: &[(u16, u32)]) -> Result<(), DeviceError> {
         let memory = self.memory;
         let Some(queue) = self.ready(index) else { return Ok(()) };
-        if queue::put(queue, index, memory, used)? {
+        if queue::add_used(queue, index, memory, used)? {
             self.interrupt.used_buffers();
         }
         Ok(())

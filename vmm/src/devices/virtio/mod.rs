@@ -2,7 +2,7 @@
 //!
 //! A device is a type that implements [`VirtioDevice`] in a folder of its own; everything that all
 //! of them share is here: the register file ([`Transport`]), the rings as a device sees them
-//! ([`Rings`]), the interrupt, and limits of what a guest may take ([`RateLimiter`]).
+//! ([`Rings`]), the interrupt, and how long a device keeps its thread ([`Turns`]).
 //!
 //! ```text
 //! vCPU: store to QueueNotify → bus → Transport → device.notify(queue) ─┐
@@ -11,12 +11,12 @@
 
 mod attached;
 pub mod block;
+mod chain;
 mod device;
 mod events;
 mod interrupt;
 pub mod net;
 mod queue;
-mod rate_limiter;
 pub mod rng;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,10 +25,10 @@ mod turn;
 pub mod vsock;
 
 pub use attached::{AttachError, Opened, VirtioDevices};
+pub use chain::Chain;
 pub use device::{DeviceError, Rings, VirtioDevice};
 pub use events::{HostEvents, HostSide};
 pub use interrupt::Interrupt;
-pub use queue::{Chain, Flow, serve};
-pub use rate_limiter::RateLimiter;
+pub use queue::{Flow, serve};
 pub use transport::{ConfigChange, Transport};
-pub use turn::Turn;
+pub use turn::{Turn, Turns};

@@ -3,14 +3,11 @@
 use std::sync::atomic::{Ordering, fence};
 
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
-use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
+use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
+use vm_memory::{Address, Bytes, GuestAddress};
 
-use super::DeviceError;
+use super::{Chain, DeviceError, Turn};
 use crate::memory::GuestMemory;
-
-/// One request: descriptors that the driver has chained.
-pub type Chain<'a> = DescriptorChain<&'a GuestMemory>;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +18,8 @@ pub enum Flow {
     Stop,
 }
 
-/// Serves `queue`, number `index`, until it is empty; true if the driver wants an interrupt.
+/// Serves `queue`, number `index`, until it is empty or the turn is over; true if the driver wants an
+/// interrupt.
 ///
 /// # Errors
 /// The ring is broken, or whatever `handle` says.
@@ -29,36 +27,38 @@ pub fn serve(
     queue: &mut Queue,
     index: usize,
     memory: &GuestMemory,
-    mut handle: impl FnMut(Chain<'_>) -> Result<Flow, DeviceError>,
+    turn: &mut Turn,
+    mut handle: impl FnMut(Chain<'_>, &mut Turn) -> Result<Flow, DeviceError>,
 ) -> Result<bool, DeviceError> {
     let broken = |source| DeviceError::Queue { index, source };
-    let mut used = false;
+    let first = queue.next_used();
     loop {
         queue.disable_notification(memory).map_err(broken)?;
         // iter() sees that the avail index has not run further ahead than the queue is long.
         while let Some(chain) = queue.iter(memory).map_err(broken)?.next() {
-            let head = chain.head_index();
-            match handle(chain)? {
+            let chain = Chain::new(chain, queue.max_size());
+            let head = chain.head();
+            let flow = if turn.is_over() { Flow::Stop } else { handle(chain, turn)? };
+            match flow {
                 Flow::Done(len) => queue.add_used(memory, head, len).map_err(broken)?,
                 Flow::Stop => {
                     queue.go_to_previous_position();
-                    return Ok(used && queue.needs_notification(memory).map_err(broken)?);
+                    return wants_interrupt(queue, memory, first).map_err(broken);
                 }
             }
-            used = true;
         }
         if !queue.enable_notification(memory).map_err(broken)? {
-            return Ok(used && queue.needs_notification(memory).map_err(broken)?);
+            return wants_interrupt(queue, memory, first).map_err(broken);
         }
     }
 }
 
-/// Takes the next buffer of `queue`, number `index`, for as long as the device likes. None if there
+/// Pops the next buffer of `queue`, number `index`, for as long as the device likes. None if there
 /// is no further one; the driver then notifies of the next.
 ///
 /// # Errors
 /// The ring is broken.
-pub(super) fn take<'m>(
+pub(super) fn pop<'m>(
     queue: &mut Queue,
     index: usize,
     memory: &'m GuestMemory,
@@ -67,7 +67,7 @@ pub(super) fn take<'m>(
     loop {
         if let Some(chain) = queue.iter(memory).map_err(broken)?.next() {
             queue.disable_notification(memory).map_err(broken)?;
-            return Ok(Some(chain));
+            return Ok(Some(Chain::new(chain, queue.max_size())));
         }
         if !queue.enable_notification(memory).map_err(broken)? {
             return Ok(None);
@@ -75,13 +75,13 @@ pub(super) fn take<'m>(
     }
 }
 
-/// Puts buffers that were taken into the used ring, as heads and numbers of bytes written. The driver
+/// Adds popped buffers to the used ring, as heads and numbers of bytes written. The driver
 /// sees all of them at once or none, as it must see the buffers of one frame (virtio 1.2, 5.1.6.4).
 /// True if it wants an interrupt.
 ///
 /// # Errors
 /// The ring is broken.
-pub(super) fn put(
+pub(super) fn add_used(
     queue: &mut Queue,
     index: usize,
     memory: &GuestMemory,
@@ -103,19 +103,27 @@ pub(super) fn put(
     let place = at(queue.used_ring(), 2).map_err(broken)?;
     memory.store(new.to_le(), place, Ordering::Release).map_err(|err| broken(Error::GuestMemory(err)))?;
     queue.set_next_used(new);
-    // The driver reads the index after it has said what it wants to hear of.
-    fence(Ordering::SeqCst);
-    wants_interrupt(queue, memory, old, new).map_err(|err| broken(Error::GuestMemory(err)))
+    wants_interrupt(queue, memory, old).map_err(broken)
 }
 
-/// Whether the driver wants to hear of used entries from `old` until before `new` (2.7.7.1).
-fn wants_interrupt(queue: &Queue, memory: &GuestMemory, old: u16, new: u16) -> Result<bool, GuestMemoryError> {
-    let load = |offset| memory.load(GuestAddress(queue.avail_ring().saturating_add(offset)), Ordering::Relaxed);
+/// Whether the driver wants to hear of the used entries from `old` on (2.7.7.1). The crate's own
+/// `needs_notification` overlooks VRING_AVAIL_F_NO_INTERRUPT.
+fn wants_interrupt(queue: &Queue, memory: &GuestMemory, old: u16) -> Result<bool, Error> {
+    let new = queue.next_used();
+    if new == old {
+        return Ok(false);
+    }
+    // The driver reads the index after it has said what it wants to hear of.
+    fence(Ordering::SeqCst);
+    let load = |offset| {
+        let place = at(queue.avail_ring(), offset)?;
+        memory.load(place, Ordering::Relaxed).map(u16::from_le).map_err(Error::GuestMemory)
+    };
     if queue.event_idx_enabled() {
-        let event = u16::from_le(load(4 + 2 * u64::from(queue.size()))?);
+        let event = load(4 + 2 * u64::from(queue.size()))?;
         return Ok(new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old));
     }
-    Ok(u32::from(u16::from_le(load(0)?)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+    Ok(u32::from(load(0)?) & VRING_AVAIL_F_NO_INTERRUPT == 0)
 }
 
 fn at(ring: u64, offset: u64) -> Result<GuestAddress, Error> {

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use secretvmm_api::{CacheType, Drive, DriveUpdate, IoEngine};
 use virtio_bindings::virtio_blk::{
@@ -16,10 +15,11 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
 use super::disk::Disk;
 use super::erase::{self, Erase, Refused};
-use super::request::{self, Invalid, Request};
+use super::request::{self, BlockRequest, Invalid};
 use super::transfer::Short;
 use super::{Error, Metrics};
-use crate::devices::virtio::{Chain, ConfigChange, DeviceError, Flow, RateLimiter, Rings, Turn, VirtioDevice};
+use crate::devices::RateLimiter;
+use crate::devices::virtio::{Chain, ConfigChange, DeviceError, Flow, Rings, Turn, Turns, VirtioDevice};
 use crate::memory::GuestMemory;
 use crate::metrics::Counter;
 
@@ -39,12 +39,12 @@ pub struct Block {
     pub(super) write_through: bool,
     config: Config,
     limiter: RateLimiter,
-    /// What the queue begins with.
-    begun: Option<Begun>,
-    pub(super) turn: Duration,
+    /// The queue's first request, if it was too large for one turn.
+    partial: Option<Transfer>,
+    pub(super) turns: Turns,
     metrics: Arc<Metrics>,
     /// A failure of this file was reported; the guest cannot fill the log with them.
-    complained: bool,
+    warned: bool,
 }
 
 /// `struct virtio_blk_config` (5.2.4).
@@ -52,7 +52,7 @@ type Config = [u8; 60];
 
 /// A read or write that its turn was too short for, as the driver described it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Begun {
+struct Transfer {
     kind: u32,
     sector: u64,
     bytes: u64,
@@ -113,8 +113,9 @@ impl Block {
         }
         let Some(path) = &drive.path_on_host else { return Err(Error::NoPath { drive: id }) };
         let disk = Disk::open(&id, path, drive.is_read_only.unwrap_or(false))?;
-        let limiter = RateLimiter::new(drive.rate_limiter.as_ref());
-        let limiter = limiter.map_err(|source| Error::Timer { drive: id.clone(), source })?;
+        let descriptor = |source| Error::Descriptor { drive: id.clone(), source };
+        let limiter = RateLimiter::new(drive.rate_limiter.as_ref()).map_err(descriptor)?;
+        let turns = Turns::new().map_err(descriptor)?;
         if drive.io_engine == Some(IoEngine::Async) {
             log::warn!("Drive {id}: io_engine Async is served as Sync, by system calls of the calling thread");
         }
@@ -125,10 +126,10 @@ impl Block {
             cache: drive.cache_type,
             write_through: false,
             limiter,
-            begun: None,
-            turn: Turn::LENGTH,
+            partial: None,
+            turns,
             metrics: Arc::default(),
-            complained: false,
+            warned: false,
         })
     }
 
@@ -159,21 +160,15 @@ impl Block {
     fn change_file(&mut self, path: &Path) -> Result<(), Error> {
         self.disk = Disk::open(&self.id, path, self.disk.read_only)?;
         self.config = config(&self.disk);
-        self.complained = false;
+        self.warned = false;
         Ok(())
     }
 
     /// Serves the queue for one turn.
     fn serve(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
         let memory = rings.memory;
-        let mut turn = Turn::new(self.turn);
-        let result = rings.serve(0, |chain| {
-            if turn.is_over() {
-                self.limiter.wake();
-                return Ok(Flow::Stop);
-            }
-            Ok(self.request(chain, memory, &mut turn))
-        });
+        let mut turn = self.turns.begin();
+        let result = rings.serve(0, &mut turn, |chain, turn| Ok(self.request(chain, memory, turn)));
         if result.is_err() {
             self.metrics.event_fails.inc();
         }
@@ -182,8 +177,8 @@ impl Block {
 
     /// Does one request, unless the limits say not now, and for no longer than its turn.
     fn request(&mut self, chain: Chain, memory: &GuestMemory, turn: &mut Turn) -> Flow {
-        let begun = self.begun.take();
-        let request = match Request::parse(chain, memory, QUEUE_SIZE) {
+        let partial = self.partial.take();
+        let request = match BlockRequest::parse(chain, memory) {
             Ok(request) => request,
             Err(invalid) => return Flow::Done(self.refuse(invalid)),
         };
@@ -192,18 +187,17 @@ impl Block {
             VIRTIO_BLK_T_OUT => request::len(&request.readable),
             _ => 0,
         };
-        let new = Begun { kind: request.kind, sector: request.sector, bytes, done: 0 };
+        let new = Transfer { kind: request.kind, sector: request.sector, bytes, done: 0 };
         // A driver that has changed its request meanwhile makes a new one.
-        let begun = begun.filter(|begun| Begun { done: 0, ..*begun } == new);
-        if begun.is_none() && !self.limiter.consume(bytes) {
+        let partial = partial.filter(|partial| Transfer { done: 0, ..*partial } == new);
+        if partial.is_none() && !self.limiter.consume(bytes) {
             self.metrics.rate_limiter_throttled_events.inc();
             return Flow::Stop;
         }
-        let begun = begun.unwrap_or(new);
-        match self.execute(&request, begun, turn) {
+        let transfer = partial.unwrap_or(new);
+        match self.execute(&request, transfer, turn) {
             Ok(Progress::Later(done)) => {
-                self.begun = Some(Begun { done, ..begun });
-                self.limiter.wake();
+                self.partial = Some(Transfer { done, ..transfer });
                 Flow::Stop
             }
             Ok(Progress::Done(written)) => Flow::Done(self.answer(&request, Ok(written))),
@@ -213,7 +207,7 @@ impl Block {
 
     fn refuse(&self, invalid: Invalid) -> u32 {
         self.metrics.invalid_reqs_count.inc();
-        if let Invalid::Told(status) = invalid {
+        if let Invalid::WithStatus(status) = invalid {
             status.set(VIRTIO_BLK_S_IOERR as u8);
         }
         // Whatever comes before the status was not written to.
@@ -221,11 +215,11 @@ impl Block {
     }
 
     /// Tells the driver what became of a request; how many bytes were written from its first writable one on.
-    fn answer(&mut self, request: &Request, result: Result<u64, Failure>) -> u32 {
+    fn answer(&mut self, request: &BlockRequest, result: Result<u64, Failure>) -> u32 {
         let (status, written) = match result {
             Ok(written) => (VIRTIO_BLK_S_OK, written),
             Err(Failure::Host(short)) => {
-                self.complain(&short.error);
+                self.warn(&short.error);
                 // What a write has done before it failed is in the file, not in the guest's memory.
                 (VIRTIO_BLK_S_IOERR, if request.kind == VIRTIO_BLK_T_IN { short.done } else { 0 })
             }
@@ -242,10 +236,10 @@ impl Block {
     }
 
     /// Does a request that has come so far, or the next part of it.
-    fn execute(&self, request: &Request, begun: Begun, turn: &mut Turn) -> Result<Progress, Failure> {
+    fn execute(&self, request: &BlockRequest, transfer: Transfer, turn: &mut Turn) -> Result<Progress, Failure> {
         match request.kind {
-            VIRTIO_BLK_T_IN => self.read(request, begun, turn),
-            VIRTIO_BLK_T_OUT => self.write(request, begun, turn),
+            VIRTIO_BLK_T_IN => self.read(request, transfer, turn),
+            VIRTIO_BLK_T_OUT => self.write(request, transfer, turn),
             VIRTIO_BLK_T_FLUSH if self.cache == CacheType::Writeback => {
                 self.disk.flush()?;
                 self.metrics.flush_count.inc();
@@ -265,23 +259,23 @@ impl Block {
         }
     }
 
-    fn read(&self, request: &Request, begun: Begun, turn: &mut Turn) -> Result<Progress, Failure> {
-        let offset = self.disk.offset(request.sector, begun.bytes).filter(|_| request.readable.is_empty());
+    fn read(&self, request: &BlockRequest, transfer: Transfer, turn: &mut Turn) -> Result<Progress, Failure> {
+        let offset = self.disk.offset(request.sector, transfer.bytes).filter(|_| request.readable.is_empty());
         let offset = offset.ok_or(Failure::Invalid)?;
         let piece = |done| self.disk.read(offset, &request.writable, done);
-        let progress = in_pieces(begun, turn, &self.metrics.read_bytes, piece)?;
+        let progress = in_pieces(transfer, turn, &self.metrics.read_bytes, piece)?;
         if let Progress::Done(_) = progress {
             self.metrics.read_count.inc();
         }
         Ok(progress)
     }
 
-    fn write(&self, request: &Request, begun: Begun, turn: &mut Turn) -> Result<Progress, Failure> {
+    fn write(&self, request: &BlockRequest, transfer: Transfer, turn: &mut Turn) -> Result<Progress, Failure> {
         let allowed = !self.disk.read_only && request.writable.is_empty();
-        let offset = self.disk.offset(request.sector, begun.bytes).filter(|_| allowed);
+        let offset = self.disk.offset(request.sector, transfer.bytes).filter(|_| allowed);
         let offset = offset.ok_or(Failure::Invalid)?;
         let piece = |done| self.disk.write(offset, &request.readable, done);
-        match in_pieces(begun, turn, &self.metrics.write_bytes, piece)? {
+        match in_pieces(transfer, turn, &self.metrics.write_bytes, piece)? {
             Progress::Done(_) => {
                 self.make_durable()?;
                 self.metrics.write_count.inc();
@@ -292,18 +286,18 @@ impl Block {
     }
 
     #[cfg(test)]
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun.is_some()
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial.is_some()
     }
 
     fn make_durable(&self) -> io::Result<()> {
         if self.write_through { self.disk.flush() } else { Ok(()) }
     }
 
-    fn complain(&mut self, err: &io::Error) {
+    fn warn(&mut self, err: &io::Error) {
         self.metrics.execute_fails.inc();
-        if !self.complained {
-            self.complained = true;
+        if !self.warned {
+            self.warned = true;
             log::warn!("Drive {}: the guest gets an I/O error, and further ones without a word here: {err}", self.id);
         }
     }
@@ -334,7 +328,7 @@ impl VirtioDevice for Block {
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
-        vec![self.limiter.descriptor()]
+        vec![self.turns.descriptor(), self.limiter.descriptor()]
     }
 
     fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
@@ -344,23 +338,23 @@ impl VirtioDevice for Block {
 
     fn reset(&mut self) {
         self.write_through = false;
-        self.begun = None;
+        self.partial = None;
     }
 }
 
 /// Moves pieces of a request until all of it or its turn is over.
 fn in_pieces(
-    begun: Begun,
+    transfer: Transfer,
     turn: &mut Turn,
     moved: &Counter,
     piece: impl Fn(u64) -> Result<u64, Short>,
 ) -> Result<Progress, Short> {
-    let mut done = begun.done;
-    while done < begun.bytes {
+    let mut done = transfer.done;
+    while done < transfer.bytes {
         let before = done;
         done = piece(before)?;
         moved.add(done - before);
-        if done < begun.bytes && turn.is_over() {
+        if done < transfer.bytes && turn.is_over() {
             return Ok(Progress::Later(done));
         }
     }

@@ -8,7 +8,7 @@ use virtio_bindings::virtio_blk::{
 use vmm_sys_util::fallocate::{FallocateMode, fallocate};
 
 use super::disk::{Disk, SECTOR_SHIFT};
-use super::request::{self, Request};
+use super::request::{self, BlockRequest};
 
 /// The most sectors of one request: 1 GiB, which a file system gives back or marks as zero at once.
 pub(super) const SECTORS_MAX: u32 = 1 << (30 - SECTOR_SHIFT);
@@ -38,7 +38,7 @@ pub(super) struct Erase {
 
 impl Erase {
     /// What a request asks for.
-    pub(super) fn parse(request: &Request, disk: &Disk) -> Result<Self, Refused> {
+    pub(super) fn parse(request: &BlockRequest, disk: &Disk) -> Result<Self, Refused> {
         if disk.read_only || !request.writable.is_empty() || request::len(&request.readable) != RANGE as u64 {
             return Err(Refused::Invalid);
         }

@@ -66,9 +66,9 @@ pub enum Error {
         /// Its size.
         bytes: u64,
     },
-    /// No timer for the rate limiter.
-    #[error("Drive {drive}: The host gives no timer for its limits; raise the limit of open files (ulimit -n)")]
-    Timer {
+    /// The timer of its limits, or another descriptor of its own.
+    #[error("No event descriptor for drive {drive}; raise the limit of open files (ulimit -n)")]
+    Descriptor {
         /// The drive's id.
         drive: String,
         /// Why not.

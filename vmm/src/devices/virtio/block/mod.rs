@@ -5,7 +5,7 @@
 //! the host's page cache, which is the disk's memory and not the guest's.
 //!
 //! ```text
-//! chain ── Request::parse, each descriptor and the header read once ──> limits ──> range ──> Disk
+//! chain ── BlockRequest::parse, each descriptor and the header read once ──> limits ──> range ──> Disk
 //! ```
 //!
 //! A request that is larger than what one turn moves stays in the queue and goes on in the next.

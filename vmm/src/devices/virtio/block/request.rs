@@ -10,7 +10,7 @@ const HEADER: usize = 16;
 
 /// What a driver asks for. Descriptors and header have been read, once; the data have not.
 #[derive(Debug)]
-pub(super) struct Request<'m> {
+pub(super) struct BlockRequest<'m> {
     /// VIRTIO_BLK_T_*.
     pub(super) kind: u32,
     pub(super) sector: u64,
@@ -29,22 +29,19 @@ pub(super) struct Status<'m>(VolatileSlice<'m>);
 #[derive(Debug)]
 pub(super) enum Invalid<'m> {
     /// The driver can be told.
-    Told(Status<'m>),
+    WithStatus(Status<'m>),
     /// There is no place to tell it.
-    Mute,
+    WithoutStatus,
 }
 
-impl<'m> Request<'m> {
-    /// Reads a chain of at most `longest` descriptors. How the header, the data and the status are
+impl<'m> BlockRequest<'m> {
+    /// Reads a chain. How the header, the data and the status are
     /// dealt out to buffers is the driver's affair (2.7.4), as long as it comes in this order.
-    pub(super) fn parse(chain: Chain, memory: &'m GuestMemory, longest: u16) -> Result<Self, Invalid<'m>> {
+    pub(super) fn parse(chain: Chain, memory: &'m GuestMemory) -> Result<Self, Invalid<'m>> {
         let (mut readable, mut writable) = (Vec::new(), Vec::new());
         let (mut fine, mut complete) = (true, false);
-        for (count, descriptor) in chain.enumerate() {
-            if count >= usize::from(longest) {
-                return Err(Invalid::Mute);
-            }
-            // A chain that is broken simply ends, before its last descriptor.
+        for descriptor in chain {
+            // A chain that is broken or too long simply ends, before its last descriptor.
             complete = !descriptor.has_next();
             let slices = memory.get_slices(descriptor.addr(), descriptor.len() as usize);
             if !descriptor.is_write_only() {
@@ -56,12 +53,12 @@ impl<'m> Request<'m> {
             }
         }
         if !complete {
-            return Err(Invalid::Mute);
+            return Err(Invalid::WithoutStatus);
         }
-        let status = Status(take_last(&mut writable).ok_or(Invalid::Mute)?);
+        let status = Status(take_last(&mut writable).ok_or(Invalid::WithoutStatus)?);
         match take_header(&mut readable) {
             Some((kind, sector)) if fine => Ok(Self { kind, sector, readable, writable, status }),
-            _ => Err(Invalid::Told(status)),
+            _ => Err(Invalid::WithStatus(status)),
         }
     }
 }

@@ -56,8 +56,8 @@ impl Buffers {
     /// give such chains without end.
     pub(super) fn gather(&mut self, rings: &mut Rings, index: usize, need: Need) -> Result<Gathered, DeviceError> {
         while !self.suffices(need, rings.size(index)) {
-            let Some(chain) = rings.take(index)? else { return Ok(Gathered::TooLittle) };
-            let head = chain.head_index();
+            let Some(chain) = rings.pop(index)? else { return Ok(Gathered::TooLittle) };
+            let head = chain.head();
             let mut posted = Posted { head, len: 0, segments: 0 };
             for descriptor in chain.writable() {
                 let len = descriptor.len().min((need.frame as u32).saturating_sub(posted.len));
@@ -71,7 +71,7 @@ impl Buffers {
                 posted.segments += 1;
             }
             if posted.len == 0 {
-                rings.put(index, &[(head, 0)])?;
+                rings.add_used(index, &[(head, 0)])?;
                 return Ok(Gathered::Useless);
             }
             self.capacity += posted.len as usize;
@@ -122,7 +122,7 @@ impl Buffers {
         }
         pieces.copy_in(NUM_BUFFERS, &(self.used.len() as u16).to_le_bytes());
         debug_assert!(len >= HEADER_SIZE);
-        rings.put(index, &self.used)
+        rings.add_used(index, &self.used)
     }
 
     /// Forgets all: the driver has reset the device.

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use secretvmm_api::{MacAddr, NetworkInterface, NetworkInterfaceUpdate};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
@@ -18,7 +17,8 @@ use super::buffers::{Buffers, Gathered, Need};
 use super::detour::Detour;
 use super::metrics::Metrics;
 use super::tap::{Error, Pieces, Tap};
-use crate::devices::virtio::{Chain, DeviceError, Flow, RateLimiter, Rings, Turn, VirtioDevice};
+use crate::devices::RateLimiter;
+use crate::devices::virtio::{Chain, DeviceError, Flow, Rings, Turns, VirtioDevice};
 use crate::mmds::Mmds;
 
 /// The queues (5.1.2).
@@ -57,7 +57,7 @@ pub struct Net {
     /// A frame of this length lies in the guest's buffers, and the driver may not have it yet.
     held_back: Option<usize>,
     /// In each direction.
-    turn: Duration,
+    turns: Turns,
     metrics: Arc<Metrics>,
 }
 
@@ -111,7 +111,7 @@ impl Net {
             buffers: Buffers::default(),
             need: Need { frame: FRAME_MAX, merge: false },
             held_back: None,
-            turn: Turn::LENGTH,
+            turns: Turns::new().map_err(descriptor)?,
             metrics: Arc::default(),
         })
     }
@@ -149,7 +149,7 @@ impl Net {
     /// Moves frames from the TAP to the guest for one turn, as long as there are any and buffers for them.
     fn receive(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
         let mut pieces = Pieces::new(rings.memory);
-        let mut turn = Turn::new(self.turn);
+        let mut turn = self.turns.begin();
         while !turn.is_over() {
             if self.rx_limiter.is_blocked() {
                 return Ok(());
@@ -169,8 +169,6 @@ impl Net {
             self.metrics.rx_packets_count.inc();
             self.metrics.rx_bytes_count.add(bytes as u64);
         }
-        // More may be there, and nobody would say so again.
-        self.rx_limiter.wake();
         Ok(())
     }
 
@@ -221,15 +219,8 @@ impl Net {
         if self.tx_limiter.is_blocked() {
             return Ok(());
         }
-        let mut turn = Turn::new(self.turn);
         let mut pieces = Pieces::new(rings.memory);
-        rings.serve(TX, |chain| {
-            if turn.is_over() {
-                self.tx_limiter.wake();
-                return Ok(Flow::Stop);
-            }
-            Ok(self.send(chain, &mut pieces))
-        })
+        rings.serve(TX, &mut self.turns.begin(), |chain, _| Ok(self.send(chain, &mut pieces)))
     }
 
     fn send(&mut self, chain: Chain, pieces: &mut Pieces) -> Flow {
@@ -356,7 +347,8 @@ impl VirtioDevice for Net {
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
-        let own = [self.tap.as_raw_fd(), self.rx_limiter.descriptor(), self.tx_limiter.descriptor()];
+        let own =
+            [self.tap.as_raw_fd(), self.turns.descriptor(), self.rx_limiter.descriptor(), self.tx_limiter.descriptor()];
         own.into_iter().chain(self.detour.as_ref().map(Detour::descriptor)).collect()
     }
 

@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
-use std::time::Duration;
 
 use secretvmm_api::Entropy;
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::Bytes;
 
-use crate::devices::virtio::{Chain, DeviceError, Flow, RateLimiter, Rings, Turn, VirtioDevice};
+use crate::devices::RateLimiter;
+use crate::devices::virtio::{Chain, DeviceError, Flow, Rings, Turns, VirtioDevice};
 use crate::memory::GuestMemory;
 
 /// The most bytes that one request gets, which a driver takes for all there are at the moment.
@@ -22,23 +22,23 @@ const QUEUE_SIZE: u16 = 256;
 pub struct Rng {
     source: File,
     limiter: RateLimiter,
-    turn: Duration,
+    turns: Turns,
 }
 
 impl Rng {
     /// Opens the host's source of random numbers.
     ///
     /// # Errors
-    /// /dev/urandom cannot be opened, or the host gives no timer.
+    /// /dev/urandom cannot be opened, or the host gives no timer or event descriptor.
     pub fn open(entropy: &Entropy) -> io::Result<Self> {
         let limiter = RateLimiter::new(entropy.rate_limiter.as_ref())?;
-        Ok(Self { source: File::open("/dev/urandom")?, limiter, turn: Turn::LENGTH })
+        Ok(Self { source: File::open("/dev/urandom")?, limiter, turns: Turns::new()? })
     }
 
     /// Fills a request's writable buffers, unless the limits say not now.
     fn serve(&mut self, chain: Chain, memory: &GuestMemory) -> Flow {
-        // Read once, so that what is filled is what was counted. No chain may be longer (2.7.5.3.1).
-        let buffers: Vec<_> = chain.writable().take(QUEUE_SIZE.into()).collect();
+        // Read once, so that what is filled is what was counted.
+        let buffers: Vec<_> = chain.writable().collect();
         let wanted: u64 = buffers.iter().map(|buffer| u64::from(buffer.len())).sum();
         if !self.limiter.consume(wanted.min(REQUEST_MAX as u64)) {
             return Flow::Stop;
@@ -79,18 +79,12 @@ impl VirtioDevice for Rng {
 
     fn notify(&mut self, _index: usize, rings: &mut Rings) -> Result<(), DeviceError> {
         let memory = rings.memory;
-        let mut turn = Turn::new(self.turn);
-        rings.serve(0, |chain| {
-            if turn.is_over() {
-                self.limiter.wake();
-                return Ok(Flow::Stop);
-            }
-            Ok(self.serve(chain, memory))
-        })
+        let mut turn = self.turns.begin();
+        rings.serve(0, &mut turn, |chain, _| Ok(self.serve(chain, memory)))
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
-        vec![self.limiter.descriptor()]
+        vec![self.turns.descriptor(), self.limiter.descriptor()]
     }
 
     fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
@@ -106,7 +100,8 @@ mod tests {
     use secretvmm_api::{RateLimiter, TokenBucket};
     use virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY;
 
-    use super::Duration;
+    use std::time::Duration;
+
     use super::{Entropy, REQUEST_MAX, Rng};
     use crate::devices::virtio::testing::{BUFFERS, Driver, WRITE};
     use crate::devices::virtio::{ConfigChange, HostSide};
@@ -165,7 +160,7 @@ mod tests {
     #[test]
     fn long_queue_is_served_in_turns() {
         let driver = driver();
-        driver.transport.change(|rng| (rng.turn = Duration::ZERO, ConfigChange::No));
+        driver.transport.change(|rng| (rng.turns.set_length(Duration::ZERO), ConfigChange::No));
         driver.descriptor(0, 0, BUFFERS, 64, WRITE, 0);
         (0..3).for_each(|_| driver.offer(0, 0));
         driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, 0);

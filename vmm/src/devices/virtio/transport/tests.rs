@@ -5,7 +5,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::devices::virtio::testing::{BUFFERS, Driver, INDIRECT, NEXT, WRITE};
-use crate::devices::virtio::{Chain, Flow};
+use crate::devices::virtio::{Chain, Flow, Turn, Turns};
 
 /// Echoes the number of readable bytes and notes what happened to it.
 #[derive(Default)]
@@ -36,7 +36,10 @@ impl VirtioDevice for Probe {
     }
     fn notify(&mut self, index: usize, rings: &mut Rings) -> Result<(), DeviceError> {
         self.note(format!("notify {index}"));
-        rings.serve(index, |chain: Chain| Ok(Flow::Done(chain.readable().map(|descriptor| descriptor.len()).sum())))
+        let mut turn = Turns::new().map_err(|_| DeviceError::Other("no event"))?.begin();
+        let handle =
+            |chain: Chain, _: &mut Turn| Ok(Flow::Done(chain.readable().map(|descriptor| descriptor.len()).sum()));
+        rings.serve(index, &mut turn, handle)
     }
     fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
         self.note("host event");

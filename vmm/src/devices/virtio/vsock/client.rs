@@ -15,15 +15,15 @@ pub(super) struct Client {
     len: usize,
 }
 
-/// What a client wants.
+/// What a client has said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// It has not said everything.
-    Unknown,
-    /// This port of the guest's.
-    Port(u32),
+pub(super) enum Line {
+    /// Not everything yet.
+    Incomplete,
+    /// It wants this port of the guest's.
+    Connect(u32),
     /// Nothing that can be had, or it has gone.
-    Nonsense,
+    Invalid,
 }
 
 impl Client {
@@ -32,27 +32,27 @@ impl Client {
     }
 
     /// Reads up to the end of the line and not a byte further: what follows is for the guest.
-    pub(super) fn wish(&mut self) -> Wish {
+    pub(super) fn read_line(&mut self) -> Line {
         while let Some(byte) = self.line.get_mut(self.len..=self.len) {
             match (&self.socket).read(byte) {
                 Ok(1) if byte == b"\n" => return parse(&self.line[..self.len]),
                 Ok(1) => self.len += 1,
-                Err(err) if err.kind() == ErrorKind::WouldBlock => return Wish::Unknown,
+                Err(err) if err.kind() == ErrorKind::WouldBlock => return Line::Incomplete,
                 Err(err) if err.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => return Wish::Nonsense,
+                Ok(_) | Err(_) => return Line::Invalid,
             }
         }
-        Wish::Nonsense
+        Line::Invalid
     }
 }
 
-fn parse(line: &[u8]) -> Wish {
+fn parse(line: &[u8]) -> Line {
     let mut words = line.trim_ascii_end().splitn(2, |byte| *byte == b' ');
     let command = words.next().unwrap_or_default();
     let port = words.next().and_then(|word| str::from_utf8(word.trim_ascii()).ok());
     match port.and_then(|port| port.parse().ok()) {
-        Some(port) if port != PORT_ANY && command.eq_ignore_ascii_case(b"connect") => Wish::Port(port),
-        _ => Wish::Nonsense,
+        Some(port) if port != PORT_ANY && command.eq_ignore_ascii_case(b"connect") => Line::Connect(port),
+        _ => Line::Invalid,
     }
 }
 
@@ -65,10 +65,10 @@ mod tests {
 
     #[test]
     fn line_is_understood_or_refused() {
-        assert_eq!(parse(b"CONNECT 52"), Wish::Port(52));
-        assert_eq!(parse(b"connect  52\r"), Wish::Port(52));
+        assert_eq!(parse(b"CONNECT 52"), Line::Connect(52));
+        assert_eq!(parse(b"connect  52\r"), Line::Connect(52));
         for line in [&b""[..], b"CONNECT", b"CONNECT 52 53", b"CONNECT -1", b"CONNECT 4294967295", b"GET / HTTP/1.1"] {
-            assert_eq!(parse(line), Wish::Nonsense, "{line:?}");
+            assert_eq!(parse(line), Line::Invalid, "{line:?}");
         }
     }
 
@@ -78,21 +78,21 @@ mod tests {
         near.set_nonblocking(true).unwrap();
         let mut client = Client::new(near);
         far.write_all(b"CONN").unwrap();
-        assert_eq!(client.wish(), Wish::Unknown);
+        assert_eq!(client.read_line(), Line::Incomplete);
         far.write_all(b"ECT 7\nhello").unwrap();
-        assert_eq!(client.wish(), Wish::Port(7));
+        assert_eq!(client.read_line(), Line::Connect(7));
         let mut rest = [0; 8];
         assert_eq!((&client.socket).read(&mut rest).unwrap(), 5);
         assert_eq!(&rest[..5], b"hello");
     }
 
     #[test]
-    fn line_without_end_and_client_without_line_are_nonsense() {
+    fn line_without_end_and_client_without_line_are_invalid() {
         for bytes in [&[b'x'; 100][..], b"CONNECT 5"] {
             let (near, mut far) = UnixStream::pair().unwrap();
             far.write_all(bytes).unwrap();
             drop(far);
-            assert_eq!(Client::new(near).wish(), Wish::Nonsense);
+            assert_eq!(Client::new(near).read_line(), Line::Invalid);
         }
     }
 }

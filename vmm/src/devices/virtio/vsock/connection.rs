@@ -20,8 +20,8 @@ use vmm_sys_util::epoll::EventSet;
 use super::backlog::Backlog;
 use super::credit::Credit;
 use super::metrics::Metrics;
-use super::muxer::Ports;
 use super::packet::{self, Header, NO_RECEIVE, NO_SEND, PAYLOAD_MAX, Packet, Space, op};
+use super::ports::Ports;
 
 /// How long a guest may take to answer, and a host to take what is left for it.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub(super) enum End {
 }
 
 /// What a connection has for the guest.
-pub(super) enum News {
+pub(super) enum Outgoing {
     None,
     Packet(Header),
     End(End),
@@ -189,8 +189,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether [`Self::news`] would have any, as far as one can tell without asking the socket.
-    pub(super) fn has_news(&self) -> bool {
+    /// Whether [`Self::next_packet`] would have one, as far as one can tell without asking the socket.
+    pub(super) fn has_pending(&self) -> bool {
         match self.stage {
             Stage::Asking { sent } => !sent,
             Stage::Open => {
@@ -200,9 +200,9 @@ impl Connection {
     }
 
     /// The next packet for the guest; its data goes into `space`, its header does not.
-    pub(super) fn news(&mut self, space: &Space) -> News {
+    pub(super) fn next_packet(&mut self, space: &Space) -> Outgoing {
         if let Stage::Asking { sent } = &mut self.stage {
-            return if std::mem::replace(sent, true) { News::None } else { self.packet(op::REQUEST) };
+            return if std::mem::replace(sent, true) { Outgoing::None } else { self.packet(op::REQUEST) };
         }
         if std::mem::take(&mut self.owes_response) {
             return self.packet(op::RESPONSE);
@@ -220,7 +220,7 @@ impl Connection {
                     Err(err) => {
                         log::debug!("{}: {err}", self.ports);
                         self.metrics.rx_read_fails.inc();
-                        return News::End(End::HostGone);
+                        return Outgoing::End(End::HostGone);
                     }
                 },
             }
@@ -229,7 +229,7 @@ impl Connection {
             self.told |= self.owed_flags();
             return self.packet(op::SHUTDOWN);
         }
-        if self.owes_update { self.packet(op::CREDIT_UPDATE) } else { News::None }
+        if self.owes_update { self.packet(op::CREDIT_UPDATE) } else { Outgoing::None }
     }
 
     /// The guest listens: so the client hears.
@@ -360,15 +360,15 @@ impl Connection {
         self.host_flags & !self.told & !moot
     }
 
-    fn packet(&mut self, op: u16) -> News {
+    fn packet(&mut self, op: u16) -> Outgoing {
         let flags = if op == op::SHUTDOWN { self.told } else { 0 };
-        News::Packet(self.header(op, 0, flags))
+        Outgoing::Packet(self.header(op, 0, flags))
     }
 
-    fn data(&mut self, len: usize) -> News {
+    fn data(&mut self, len: usize) -> Outgoing {
         self.credit.send(len as u32);
         self.metrics.rx_bytes_count.add(len as u64);
-        News::Packet(self.header(op::RW, len as u32, 0))
+        Outgoing::Packet(self.header(op::RW, len as u32, 0))
     }
 
     fn header(&mut self, op: u16, len: u32, flags: u32) -> Header {

@@ -10,7 +10,7 @@ const WINDOW_MAX: u32 = 1 << 30;
 
 /// The driver's accounts make no sense.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lie;
+pub(super) struct Impossible;
 
 /// One connection's accounts.
 #[derive(Debug, Default)]
@@ -30,10 +30,10 @@ impl Credit {
     ///
     /// # Errors
     /// The guest has forwarded bytes that it never got.
-    pub(super) fn hear(&mut self, header: &Header) -> Result<(), Lie> {
+    pub(super) fn hear(&mut self, header: &Header) -> Result<(), Impossible> {
         let unforwarded = self.sent.wrapping_sub(header.fwd_cnt);
         if unforwarded > WINDOW_MAX {
-            return Err(Lie);
+            return Err(Impossible);
         }
         self.peer_size = header.buf_alloc;
         // Linux may queue two packets in another order than it counted them in: the newest counts.
@@ -58,9 +58,9 @@ impl Credit {
     ///
     /// # Errors
     /// There is no room for them.
-    pub(super) fn receive(&mut self, len: u32) -> Result<(), Lie> {
+    pub(super) fn receive(&mut self, len: u32) -> Result<(), Impossible> {
         if len > BUFFER_SIZE - self.received.wrapping_sub(self.forwarded) {
-            return Err(Lie);
+            return Err(Impossible);
         }
         self.received = self.received.wrapping_add(len);
         Ok(())
@@ -113,7 +113,7 @@ mod tests {
         credit.hear(&says(100, 50)).unwrap();
         credit.hear(&says(100, 20)).unwrap();
         assert_eq!(credit.peer_room(), 90);
-        assert_eq!(credit.hear(&says(100, 61)), Err(Lie));
+        assert_eq!(credit.hear(&says(100, 61)), Err(Impossible));
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
     fn receiving_more_than_the_buffer_is_a_lie() {
         let mut credit = Credit::default();
         credit.receive(BUFFER_SIZE).unwrap();
-        assert_eq!(credit.receive(1), Err(Lie));
+        assert_eq!(credit.receive(1), Err(Impossible));
         credit.forward(1);
         credit.receive(1).unwrap();
     }

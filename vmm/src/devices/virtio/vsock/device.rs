@@ -2,7 +2,6 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 
@@ -10,7 +9,7 @@ use super::config::{self, Error};
 use super::metrics::Metrics;
 use super::muxer::Muxer;
 use super::packet::{Packet, Space};
-use crate::devices::virtio::{DeviceError, Flow, Rings, Turn, VirtioDevice};
+use crate::devices::virtio::{DeviceError, Flow, Rings, Turn, Turns, VirtioDevice};
 
 const RX: usize = 0;
 const TX: usize = 1;
@@ -23,18 +22,7 @@ pub struct Vsock {
     config: [u8; 8],
     muxer: Muxer,
     /// In each direction.
-    pub(super) turn: Duration,
-}
-
-/// Why no more of the guest's packets were taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    /// There are no more.
-    None,
-    /// Their answers would have no place.
-    NoRoom,
-    /// The turn is over.
-    Later,
+    pub(super) turns: Turns,
 }
 
 impl Vsock {
@@ -45,7 +33,11 @@ impl Vsock {
     pub fn open(config: &secretvmm_api::Vsock) -> Result<Self, Error> {
         config::check_cid(config.guest_cid)?;
         let muxer = Muxer::new(config.guest_cid, &config.uds_path)?;
-        Ok(Self { config: u64::from(config.guest_cid).to_le_bytes(), muxer, turn: Turn::LENGTH })
+        Ok(Self {
+            config: u64::from(config.guest_cid).to_le_bytes(),
+            muxer,
+            turns: Turns::new().map_err(Error::Watch)?,
+        })
     }
 
     /// What the device counts, which anybody may read at any time.
@@ -55,29 +47,24 @@ impl Vsock {
 
     /// Takes the guest's packets and gives it what there is for it, each for one turn.
     fn exchange(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
-        let (mut taking, mut giving) = (Turn::new(self.turn), Turn::new(self.turn));
+        let (mut taking, mut giving) = (self.turns.begin(), self.turns.begin());
         loop {
-            let rest = self.receive(rings, &mut taking)?;
+            let stuck = self.receive(rings, &mut taking)?;
             self.send(rings, &mut giving)?;
             // Packets may have waited for a place for their answers.
-            if rest != Rest::NoRoom || !self.muxer.has_room() {
+            if !stuck || !self.muxer.has_room() {
                 return Ok(());
             }
         }
     }
 
-    /// Empties the tx queue, as far as it can.
-    fn receive(&mut self, rings: &mut Rings, turn: &mut Turn) -> Result<Rest, DeviceError> {
+    /// Empties the tx queue, as far as it can; true if answers would have no place.
+    fn receive(&mut self, rings: &mut Rings, turn: &mut Turn) -> Result<bool, DeviceError> {
         let memory = rings.memory;
-        let mut rest = Rest::None;
-        rings.serve(TX, |chain| {
+        let mut stuck = false;
+        rings.serve(TX, turn, |chain, _| {
             if !self.muxer.has_room() {
-                rest = Rest::NoRoom;
-                return Ok(Flow::Stop);
-            }
-            if turn.is_over() {
-                self.muxer.come_back();
-                rest = Rest::Later;
+                stuck = true;
                 return Ok(Flow::Stop);
             }
             match Packet::read(chain, memory) {
@@ -86,20 +73,16 @@ impl Vsock {
             }
             Ok(Flow::Done(0))
         })?;
-        Ok(rest)
+        Ok(stuck)
     }
 
     /// Fills rx buffers while there are any and there is something for the guest.
     fn send(&mut self, rings: &mut Rings, turn: &mut Turn) -> Result<(), DeviceError> {
-        if !self.muxer.has_news() {
+        if !self.muxer.has_pending() {
             return Ok(());
         }
         let memory = rings.memory;
-        rings.serve(RX, |chain| {
-            if turn.is_over() {
-                self.muxer.come_back();
-                return Ok(Flow::Stop);
-            }
+        rings.serve(RX, turn, |chain, _| {
             let Some(space) = Space::new(chain, memory) else {
                 self.muxer.metrics().rx_queue_event_fails.inc();
                 return Ok(Flow::Done(0));
@@ -135,11 +118,11 @@ impl VirtioDevice for Vsock {
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
-        vec![self.muxer.descriptor()]
+        vec![self.turns.descriptor(), self.muxer.descriptor()]
     }
 
     fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
-        self.muxer.poll();
+        self.muxer.poll(&mut self.turns.begin());
         self.exchange(rings)
     }
 

@@ -23,6 +23,7 @@ pub mod listener;
 mod metrics;
 mod muxer;
 mod packet;
+mod ports;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -13,12 +12,14 @@ use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::client::{Client, Wish};
+use super::client::{Client, Line};
 use super::config::Error;
-use super::connection::{Connection, End, News, TIMEOUT};
+use super::connection::{Connection, End, Outgoing, TIMEOUT};
 use super::listener::{self, Listener};
 use super::metrics::Metrics;
 use super::packet::{HEADER_SIZE, HOST_CID, Header, PORT_ANY, Packet, STREAM, Space, op};
+use super::ports::Ports;
+use crate::devices::virtio::Turn;
 
 /// The most connections, clients that have not said what they want among them.
 pub(super) const CONNECTIONS_MAX: usize = 1023;
@@ -34,32 +35,8 @@ const FIRST_CLIENT: u32 = 2;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// A timer seen so much too late means that the VM was paused, and the guest could not answer.
 const LATE: Duration = Duration::from_millis(500);
-/// Events that one call of epoll_wait() gives, and the most calls in a row.
+/// Events that one call of epoll_wait() gives.
 const EVENTS: usize = 32;
-const ROUNDS: usize = 64;
-
-/// The two ends of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Ports {
-    pub(super) host: u32,
-    pub(super) guest: u32,
-}
-
-impl Ports {
-    fn token(self) -> u64 {
-        u64::from(self.host) << 32 | u64::from(self.guest)
-    }
-
-    fn from_token(token: u64) -> Self {
-        Self { host: (token >> 32) as u32, guest: token as u32 }
-    }
-}
-
-impl fmt::Display for Ports {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Vsock connection between host port {} and guest port {}", self.host, self.guest)
-    }
-}
 
 /// The host's side of a vsock device.
 pub(super) struct Muxer {
@@ -74,7 +51,7 @@ pub(super) struct Muxer {
     clients: HashMap<u32, Client>,
     next_client: u32,
     next_port: u32,
-    /// Connections that have news for the guest, each once.
+    /// Connections that have a packet for the guest, each once.
     ready: VecDeque<Ports>,
     /// RSTs for the guest.
     resets: VecDeque<Header>,
@@ -121,14 +98,14 @@ impl Muxer {
     }
 
     /// Whether [`Self::send`] may have something for the guest.
-    pub(super) fn has_news(&self) -> bool {
+    pub(super) fn has_pending(&self) -> bool {
         !self.resets.is_empty() || !self.ready.is_empty()
     }
 
-    /// Deals with everything that happened on the host's side.
-    pub(super) fn poll(&mut self) {
+    /// Deals with what happened on the host's side, for one turn.
+    pub(super) fn poll(&mut self, turn: &mut Turn) {
         let mut events = [EpollEvent::default(); EVENTS];
-        for _ in 0..ROUNDS {
+        while !turn.is_over() {
             let count = match self.epoll.wait(0, &mut events) {
                 Ok(count) => count,
                 Err(err) if err.kind() == ErrorKind::Interrupted => continue,
@@ -144,12 +121,6 @@ impl Muxer {
                 return;
             }
         }
-        self.come_back();
-    }
-
-    /// Has [`Self::descriptor`] readable at once: others shall have their turn in between.
-    pub(super) fn come_back(&mut self) {
-        self.wake_at(Instant::now());
     }
 
     /// Deals with a packet of the guest's.
@@ -200,10 +171,10 @@ impl Muxer {
             let ports = self.ready.pop_front()?;
             let Some(connection) = self.connections.get_mut(&ports) else { continue };
             connection.queued = false;
-            match connection.news(space) {
-                News::None => self.settle(ports),
-                News::End(end) => self.end(ports, &end),
-                News::Packet(header) => {
+            match connection.next_packet(space) {
+                Outgoing::None => self.settle(ports),
+                Outgoing::End(end) => self.end(ports, &end),
+                Outgoing::Packet(header) => {
                     self.settle(ports);
                     return Some(Header { src_cid: HOST_CID, ..header });
                 }
@@ -265,17 +236,17 @@ impl Muxer {
 
     fn serve_client(&mut self, number: u32) {
         let Some(client) = self.clients.get_mut(&number) else { return };
-        let wish = client.wish();
-        if wish == Wish::Unknown {
+        let line = client.read_line();
+        if line == Line::Incomplete {
             return;
         }
         let Some(client) = self.clients.remove(&number) else { return };
         if self.clients.is_empty() {
             self.clients = HashMap::new();
         }
-        match wish {
-            Wish::Port(port) => self.ask(client.socket, port),
-            Wish::Unknown | Wish::Nonsense => {
+        match line {
+            Line::Connect(port) => self.request(client.socket, port),
+            Line::Incomplete | Line::Invalid => {
                 log::debug!("A vsock client has not said CONNECT and a port");
                 self.metrics.conn_event_fails.inc();
             }
@@ -283,7 +254,7 @@ impl Muxer {
     }
 
     /// Asks the guest for a connection to `port`.
-    fn ask(&mut self, socket: UnixStream, port: u32) {
+    fn request(&mut self, socket: UnixStream, port: u32) {
         let mut ports = Ports { host: self.next_port, guest: port };
         while self.connections.contains_key(&ports) {
             ports.host = next_port(ports.host);
@@ -332,7 +303,7 @@ impl Muxer {
         if let Err(end) = connection.settle() {
             return self.end(ports, &end);
         }
-        if connection.has_news() && !std::mem::replace(&mut connection.queued, true) {
+        if connection.has_pending() && !std::mem::replace(&mut connection.queued, true) {
             self.ready.push_back(ports);
         }
         if let Some(deadline) = connection.deadline {

@@ -4,6 +4,7 @@ use crate::metrics::Counter;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use secretvmm_api::{RateLimiter as Limits, TokenBucket};
@@ -225,7 +226,7 @@ fn receive_buffer_that_cannot_be_written_comes_back_empty() {
 #[test]
 fn frames_and_useless_buffers_are_served_in_turns() {
     let (driver, peer) = active(0);
-    driver.transport.change(|net| (net.turn = Duration::ZERO, ConfigChange::No));
+    driver.transport.change(|net| (net.turns.set_length(Duration::ZERO), ConfigChange::No));
     driver.descriptor(TX, 0, BUFFERS, 72, 0, 0);
     (0..3).for_each(|_| driver.offer(TX, 0));
     driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, TX as u32);

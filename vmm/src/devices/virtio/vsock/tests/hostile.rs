@@ -140,7 +140,7 @@ fn rx_buffer_too_short_for_a_packet_is_given_back() {
 #[test]
 fn packets_are_exchanged_in_turns() {
     let mut guest = Guest::without_buffers();
-    guest.driver.transport.change(|vsock| (vsock.turn = Duration::ZERO, ConfigChange::No));
+    guest.driver.transport.change(|vsock| (vsock.turns.set_length(Duration::ZERO), ConfigChange::No));
     guest.driver.put(TX_BUFFER, &header(op::RW).to_bytes());
     guest.driver.descriptor(1, 0, TX_BUFFER, HEADER_SIZE as u32, 0, 0);
     (0..3).for_each(|_| guest.driver.offer(1, 0));
