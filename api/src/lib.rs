@@ -8,6 +8,9 @@
 //!
 //! An unknown field is an error, never ignored.
 
+// They wait for whoever reads, and panic when nobody does.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod action;
 #[cfg(feature = "client")]
 pub mod client;

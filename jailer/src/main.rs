@@ -3,6 +3,9 @@
 //! The command line, the folder of the jail and what is in it are those of
 //! Firecracker's jailer, so that what calls that one can call this one.
 
+// They wait for whoever reads, and panic when nobody does.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 use std::io::Write;
 use std::process::ExitCode;
 

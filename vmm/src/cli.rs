@@ -293,6 +293,11 @@ impl Cli {
         &self.api.id
     }
 
+    /// Where to log, as far as the flags say.
+    pub fn logger(&self) -> Logger {
+        self.logging.logger()
+    }
+
     /// What is to be done instead of starting a VM.
     pub fn other_command(&self) -> Option<&Command> {
         self.command.as_ref()

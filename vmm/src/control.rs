@@ -6,28 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::kvm;
-
-/// How a VM ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The guest powered itself off (ACPI S5).
-    PowerOff,
-    /// The guest rebooted (i8042 or ACPI reset register).
-    Reset,
-    /// The guest kernel panicked and said so over pvpanic.
-    Panic,
-    /// The guest triple-faulted.
-    TripleFault,
-    /// The user typed Ctrl-A x.
-    Quit,
-    /// This signal asked the VMM to stop.
-    Signal(i32),
-    /// The guest was asked to shut down and took too long (`--shutdown-timeout`).
-    TimeLimit,
-    /// KVM or the host failed.
-    Failure(Arc<kvm::RunError>),
-}
+use crate::outcome::Outcome;
 
 /// What vCPU threads are to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

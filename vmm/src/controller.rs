@@ -20,14 +20,15 @@ use self::counted::{counters, timer};
 
 use crate::attestation::{self, Attestor};
 use crate::config::{self, VmConfig};
-use crate::control::{Control, Outcome};
+use crate::control::Control;
 use crate::memory::RamKind;
 use crate::metrics::{METRICS, Report, Sink};
 use crate::mmds::{self, Mmds};
+use crate::outcome::Outcome;
 use crate::sandbox::Seccomp;
 use crate::terminal::RawMode;
 use crate::vmm::{State, Vmm};
-use crate::{builder, exit, logger, preflight, signals, vmm};
+use crate::{builder, logger, outcome, preflight, signals, vmm};
 
 /// Why a VM was not started.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +58,8 @@ impl StartError {
     /// What the process ends with, if nobody is there to try again.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Mmds(_) => exit::USAGE,
-            _ => exit::PREFLIGHT,
+            Self::Config(_) | Self::Mmds(_) => outcome::USAGE,
+            _ => outcome::PREFLIGHT,
         }
     }
 }
@@ -144,7 +145,7 @@ impl Controller {
             log::warn!("guest memory is ordinary memory, which this host can read (--memory shared)");
         }
         let mut vmm = builder::build(&config, prepared, self.control.clone())?;
-        signals::hold_back();
+        signals::block();
         let raw = RawMode::enter().map_err(StartError::Terminal)?;
         if let Err(err) = vmm.start(self.options.seccomp) {
             drop(vmm);
@@ -242,8 +243,16 @@ impl Controller {
 
     /// Ends the VM, if there is one, and gives the terminal back.
     pub fn stop(&mut self) {
-        self.vmm = None;
+        if let Some(vmm) = &mut self.vmm {
+            vmm.stop();
+        }
+        self.vmm.take_if(|vmm| !vmm.is_stuck());
         self.raw = None;
+    }
+
+    /// Whether a VM that was stopped has threads that have not ended: its memory must not go before the process.
+    pub fn is_stuck(&self) -> bool {
+        self.vmm.is_some()
     }
 
     /// Does what a client asks.

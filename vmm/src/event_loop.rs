@@ -8,12 +8,13 @@ use std::time::Duration;
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use vmm_sys_util::timerfd::TimerFd;
 
-use crate::control::{Control, Outcome};
+use crate::control::Control;
 use crate::controller::{Controller, Deadline};
 use crate::devices::ConsoleInput;
 use crate::devices::virtio::HostEvents;
+use crate::outcome::Outcome;
 use crate::requests::Requests;
-use crate::signals::{self, Signals, Wish};
+use crate::signals::{self, Request, Signals};
 use crate::terminal;
 use crate::vmm::{self, Vmm};
 
@@ -109,10 +110,10 @@ pub fn run(controller: &mut Controller, requests: Option<&Requests>) -> Result<O
 
 fn serve(controller: &mut Controller, requests: Option<&Requests>) -> Result<Outcome, Error> {
     let control = controller.control().clone();
-    let wish = Rc::new(Cell::new(None));
+    let requested = Rc::new(Cell::new(None));
     let mut manager = Manager::new()?;
     manager.add_subscriber(Box::new(End(control.clone())));
-    manager.add_subscriber(Box::new(Signals::new(wish.clone()).map_err(Error::Signals)?));
+    manager.add_subscriber(Box::new(Signals::new(requested.clone()).map_err(Error::Signals)?));
     manager.add_subscriber(Box::new(TimeLimit(controller.deadline().clone(), control.clone())));
     if let Some(requests) = requests {
         manager.add_subscriber(Box::new(requests.wake().map_err(Error::Input)?));
@@ -136,9 +137,9 @@ fn serve(controller: &mut Controller, requests: Option<&Requests>) -> Result<Out
             // What does not work now may work in a minute; it is counted.
             let _ = controller.flush_metrics();
         }
-        match wish.take() {
-            Some(Wish::Suspend) => stand_still(controller.vmm())?,
-            Some(Wish::End(signal)) => controller.end(signal),
+        match requested.take() {
+            Some(Request::Suspend) => suspend(controller.vmm())?,
+            Some(Request::End(signal)) => controller.end(signal),
             None => {}
         }
     }
@@ -156,11 +157,11 @@ fn watch(vmm: &Vmm, manager: &mut Manager) -> Result<(), Error> {
 
 /// What a shell expects of SIGTSTP: a guest that does not run, a terminal that is usable, and both
 /// back after SIGCONT.
-fn stand_still(vmm: Option<&mut Vmm>) -> Result<(), Error> {
+fn suspend(vmm: Option<&mut Vmm>) -> Result<(), Error> {
     let paused = vmm.map(|vmm| (vmm.pause(), vmm));
     terminal::restore();
     signals::stop_self();
-    terminal::raise().map_err(Error::Input)?;
+    terminal::make_raw().map_err(Error::Input)?;
     match paused {
         Some((Ok(()), vmm)) => Ok(vmm.resume()?),
         // The threads stood still all the same; the guest's clock was not told. Or it was paused before.

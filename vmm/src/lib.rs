@@ -9,6 +9,9 @@
 //! One thread a vCPU runs the guest and handles its own exits (vCPU → bus → device); the main
 //! thread waits for requests, terminal, signals, devices and the VM's end.
 
+// They wait for whoever reads, and panic when nobody does.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod arch;
 pub mod attestation;
 pub mod builder;
@@ -19,14 +22,15 @@ pub mod control;
 pub mod controller;
 pub mod devices;
 pub mod event_loop;
-pub mod exit;
 pub mod kvm;
 pub mod limits;
+pub mod lines;
 pub mod loader;
 pub mod logger;
 pub mod memory;
 pub mod metrics;
 pub mod mmds;
+pub mod outcome;
 pub mod preflight;
 pub mod requests;
 pub mod sandbox;

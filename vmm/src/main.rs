@@ -1,26 +1,32 @@
 //! `secretvmm`: flags in, exit code out.
 
+// They wait for whoever reads, and panic when nobody does.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
 use secretvmm::attestation::Attestor;
 use secretvmm::cli::{Cli, Request};
-use secretvmm::control::Outcome;
 use secretvmm::controller::Controller;
+use secretvmm::outcome::Outcome;
 use secretvmm::requests::Requests;
-use secretvmm::{event_loop, exit, limits, logger, signals};
+use secretvmm::{event_loop, limits, logger, outcome, signals};
 
 fn main() -> ExitCode {
     limits::share_heap();
     let cli = Cli::parse();
     logger::init(cli.log_level(), cli.id());
+    if let Err(err) = logger::configure(&cli.logger()) {
+        return ExitCode::from(fail(&err, outcome::PREFLIGHT));
+    }
     if let Some(command) = cli.other_command() {
-        return ExitCode::from(command.run().map_or_else(|err| fail(err.as_ref(), exit::FAILURE), |()| 0));
+        return ExitCode::from(command.run().map_or_else(|err| fail(err.as_ref(), outcome::FAILURE), |()| 0));
     }
     let code = match cli.into_request() {
         Ok(request) => serve(request),
-        Err(err) => fail(&err, exit::USAGE),
+        Err(err) => fail(&err, outcome::USAGE),
     };
     ExitCode::from(code)
 }
@@ -35,16 +41,21 @@ fn serve(request: Request) -> u8 {
             {
                 return fail(&err, err.exit_code());
             }
-            signals::hold_back();
+            signals::block();
             let result = event_loop::run(&mut controller, requests.as_ref());
             drop(requests);
-            signals::let_through();
-            match result {
+            signals::unblock();
+            let code = match result {
                 Ok(outcome) => finish(&outcome),
-                Err(err) => fail(&err, exit::FAILURE),
+                Err(err) => fail(&err, outcome::FAILURE),
+            };
+            if controller.is_stuck() {
+                // Without giving up memory under a thread that still uses it.
+                std::process::exit(code.into());
             }
+            code
         }
-        Err(err) => fail(err.as_ref(), exit::PREFLIGHT),
+        Err(err) => fail(err.as_ref(), outcome::PREFLIGHT),
     }
 }
 
@@ -68,7 +79,7 @@ fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn 
     }
     let requests = request.api_sock.as_deref().map(|path| {
         // The API's thread is to leave signals to this one.
-        signals::hold_back();
+        signals::block();
         Requests::serve(path, request.payload_limit, request.options.seccomp)
     });
     Ok((controller, requests.transpose()?))
@@ -78,17 +89,17 @@ fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn 
 fn finish(outcome: &Outcome) -> u8 {
     match outcome {
         Outcome::PowerOff | Outcome::Reset => log::info!("The guest has ended: {outcome:?}"),
-        Outcome::Quit => eprintln!("\nsecretvmm: quit"),
-        Outcome::TripleFault => eprintln!("secretvmm: error: The guest triple-faulted"),
-        Outcome::Panic => eprintln!("secretvmm: error: The guest's kernel panicked"),
-        Outcome::TimeLimit => eprintln!("secretvmm: error: The guest did not shut down in time and was stopped"),
+        Outcome::Quit => logger::say_last("quit"),
+        Outcome::TripleFault => logger::say_last("error: The guest triple-faulted"),
+        Outcome::Panic => logger::say_last("error: The guest's kernel panicked"),
+        Outcome::TimeLimit => logger::say_last("error: The guest did not shut down in time and was stopped"),
         Outcome::Signal(signal) => log::info!("Ended by signal {signal}"),
-        Outcome::Failure(err) => exit::report(err.as_ref()),
+        Outcome::Failure(err) => logger::report(err.as_ref()),
     }
-    exit::code(outcome)
+    outcome.exit_code()
 }
 
 fn fail(err: &dyn std::error::Error, code: u8) -> u8 {
-    exit::report(err);
+    logger::report(err);
     code
 }

@@ -21,8 +21,8 @@ use crate::devices::virtio::net::{self, Net};
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::vsock::{self, Vsock};
 use crate::kvm;
+use crate::lines;
 use crate::loader::{self, Initrd, Kernel, Plan};
-use crate::logger::open_for_lines;
 use crate::memory::{Pool, RamKind};
 
 /// Why nothing was started.
@@ -139,7 +139,7 @@ fn open_devices(config: &VmConfig, mmds: &SharedMmds) -> Result<Opened, Error> {
 fn open_output(config: &VmConfig) -> Result<Output, Error> {
     match &config.serial.serial_out_path {
         Some(path) => {
-            let file = open_for_lines(path);
+            let file = lines::open(path);
             file.map(Output::File).map_err(|source| Error::SerialOutput { path: path.clone(), source })
         }
         None => {

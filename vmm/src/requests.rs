@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 
+use error_reporter::Report;
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use secretvmm_api::server::{self, BindError, Limits, Server, SocketFile, Stopper};
 use secretvmm_api::{Action, Call, Fault, Reply};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::exit;
 use crate::sandbox::{Seccomp, Thread};
 
 /// Enough for HTTP, one request at a time for each of some clients.
@@ -59,7 +59,7 @@ impl Requests {
         let stopper = server.stopper();
         let run = move || {
             if let Err(err) = seccomp.confine(Thread::Api) {
-                return log::error!("There is no API: {}", exit::line(&err));
+                return log::error!("There is no API: {}", Report::new(&err));
             }
             if let Err(err) = server.run() {
                 log::error!("The API has ended: {err}");

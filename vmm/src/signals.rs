@@ -10,35 +10,35 @@ use std::rc::Rc;
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use vmm_sys_util::signal::register_signal_handler;
 
-use crate::{exit, logger, terminal};
+use crate::{logger, outcome, terminal};
 
 /// Signals that end the VM in good order.
 const ENDING: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
 
 /// What a signal wants of the main thread, until that has seen it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Request {
     /// SIGTSTP: to be suspended.
     Suspend,
     /// This signal asks for the end.
     End(i32),
 }
 
-/// Turns signals into wishes.
+/// Turns signals into requestedes.
 pub struct Signals {
     fd: File,
-    wish: Rc<Cell<Option<Wish>>>,
+    requested: Rc<Cell<Option<Request>>>,
 }
 
 /// Keeps the signals from having their usual effect on this thread and those it starts, so that
 /// they wait for [`Signals`]. To be called before the terminal is made raw.
-pub fn hold_back() {
+pub fn block() {
     mask(libc::SIG_BLOCK);
 }
 
 /// Gives the signals their usual effect back. To be called when the terminal is as it was: what
 /// is left to do may wait for standard error, and must not be out of reach then.
-pub fn let_through() {
+pub fn unblock() {
     mask(libc::SIG_UNBLOCK);
 }
 
@@ -48,8 +48,8 @@ fn mask(how: libc::c_int) {
 }
 
 impl Signals {
-    /// Opens a descriptor for the signals that [`hold_back`] has blocked.
-    pub fn new(wish: Rc<Cell<Option<Wish>>>) -> io::Result<Self> {
+    /// Opens a descriptor for the signals that [`block`] has blocked.
+    pub fn new(requested: Rc<Cell<Option<Request>>>) -> io::Result<Self> {
         // SAFETY: the set is valid; the result is checked below.
         let fd = unsafe { libc::signalfd(-1, &handled(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if fd < 0 {
@@ -57,7 +57,7 @@ impl Signals {
         }
         // SAFETY: a fresh descriptor that nobody else has.
         let fd = unsafe { File::from_raw_fd(fd) };
-        Ok(Self { fd, wish })
+        Ok(Self { fd, requested })
     }
 
     fn handle(&mut self) {
@@ -67,9 +67,9 @@ impl Signals {
             let [a, b, c, d, ..] = info;
             match i32::from_ne_bytes([a, b, c, d]) {
                 // Whoever asks for both means the end.
-                libc::SIGTSTP if self.wish.get().is_none() => self.wish.set(Some(Wish::Suspend)),
+                libc::SIGTSTP if self.requested.get().is_none() => self.requested.set(Some(Request::Suspend)),
                 libc::SIGTSTP => {}
-                signal => self.wish.set(Some(Wish::End(signal))),
+                signal => self.requested.set(Some(Request::End(signal))),
             }
         }
     }
@@ -92,10 +92,10 @@ impl MutEventSubscriber for Signals {
 /// SIGBUS is what the VMM itself gets when it touches guest memory that the host cannot provide; SIGSYS
 /// is what it gets for a system call that its filters forbid ([`crate::sandbox`]).
 pub fn install_last_resort() -> Result<(), vmm_sys_util::errno::Error> {
-    let previous = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
+    // The usual hook waits for standard error, and reads files for a backtrace, which filters forbid.
+    std::panic::set_hook(Box::new(|info| {
         terminal::restore();
-        previous(info);
+        logger::say_last(&format!("error: A bug in secretvmm: {info}"));
     }));
     register_signal_handler(libc::SIGSYS, on_sigsys)?;
     register_signal_handler(libc::SIGBUS, on_sigbus)
@@ -110,7 +110,7 @@ pub fn stop_self() {
 extern "C" fn on_sigbus(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     const TEXT: &[u8] = b"secretvmm: error: The host could not provide a page of guest memory (SIGBUS): its memory, a \
         cgroup's limit or this user's locked-memory limit ran out; see `ulimit -l` and the host's kernel log\n";
-    end(TEXT, exit::FAILURE)
+    end(TEXT, outcome::FAILURE)
 }
 
 /// `si_code` of a SIGSYS that comes from a filter (SYS_SECCOMP of `<asm-generic/siginfo.h>`).
@@ -134,15 +134,20 @@ extern "C" fn on_sigsys(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
          secretvmm, which --no-seccomp works around, or an attack"
     );
     let left = rest.len();
-    end(&text[..text.len() - left], exit::BAD_SYSCALL)
+    end(&text[..text.len() - left], outcome::BAD_SYSCALL)
 }
 
 /// The end of the process from a signal handler, with last words.
 fn end(text: &[u8], code: u8) {
     terminal::restore();
     for descriptor in [Some(2), logger::descriptor()].into_iter().flatten() {
-        // SAFETY: async-signal-safe; the text is there.
-        unsafe { libc::write(descriptor, text.as_ptr().cast(), text.len()) };
+        let mut ready = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
+        // Nobody may read it, and then it must not be waited for.
+        // SAFETY: async-signal-safe; the kernel fills the structure we own.
+        if unsafe { libc::poll(&raw mut ready, 1, 0) } == 1 {
+            // SAFETY: async-signal-safe; the text is there.
+            unsafe { libc::write(descriptor, text.as_ptr().cast(), text.len()) };
+        }
     }
     // SAFETY: async-signal-safe.
     unsafe { libc::_exit(code.into()) };

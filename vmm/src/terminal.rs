@@ -22,7 +22,7 @@ impl RawMode {
     pub fn enter() -> io::Result<Self> {
         if let Some(saved) = current()? {
             SAVED.get_or_init(|| saved);
-            raise()?;
+            make_raw()?;
         }
         Ok(Self(()))
     }
@@ -46,7 +46,7 @@ pub fn restore() {
 }
 
 /// Makes the terminal raw again after [`restore`], if it ever was.
-pub fn raise() -> io::Result<()> {
+pub fn make_raw() -> io::Result<()> {
     let Some(saved) = SAVED.get() else { return Ok(()) };
     let mut raw = *saved;
     raw.c_iflag &= !(libc::BRKINT | libc::ICRNL | libc::INLCR | libc::IGNCR | libc::ISTRIP | libc::IXON);

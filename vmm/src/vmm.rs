@@ -9,6 +9,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use kvm_ioctls::VmFd;
@@ -22,6 +23,9 @@ use crate::devices::{KeyboardOff, Platform, SerialConsole};
 use crate::kvm::{self, Vcpu, VcpuThread};
 use crate::memory::{GuestRam, Populating};
 use crate::sandbox::{self, Seccomp, Thread};
+
+/// How long vCPUs may take to leave the guest and the devices for good.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where a VM stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,20 +218,37 @@ impl Vmm {
         Ok(())
     }
 
-    /// Ends the vCPU threads and waits for them. From any state; a second call does nothing.
+    /// Ends the vCPU threads and waits for them, for [`STOP_LIMIT`] at most. From any state; a second call does
+    /// nothing.
     pub fn stop(&mut self) {
-        self.control.set(Command::Stop);
-        // Again and again: a thread may have been just before a blocking write to the terminal.
-        while !self.threads.iter().all(VcpuThread::is_finished) {
-            self.kick();
-            std::thread::sleep(std::time::Duration::from_millis(1));
+        if self.state == State::Stopped {
+            return;
         }
-        for thread in self.threads.drain(..) {
+        self.control.set(Command::Stop);
+        let deadline = Instant::now() + STOP_LIMIT;
+        // Again and again: a thread may have been just before a call that waits.
+        while !self.threads.iter().all(VcpuThread::is_finished) && Instant::now() < deadline {
+            self.kick();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for thread in self.threads.extract_if(.., |thread| thread.is_finished()) {
             thread.join();
+        }
+        if self.is_stuck() {
+            log::error!(
+                "{} vCPUs did not stop within {STOP_LIMIT:?}, as the host does not answer them (a disk that hangs?); \
+                 the process ends all the same",
+                self.threads.len()
+            );
         }
         self.vcpus.clear();
         self.populating = Populating::default();
         self.state = State::Stopped;
+    }
+
+    /// Whether threads of a VM that was stopped still wait for the host: its memory must not go before the process.
+    pub fn is_stuck(&self) -> bool {
+        !self.threads.is_empty()
     }
 
     fn kick(&self) {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Subcommand};
@@ -102,7 +102,7 @@ impl Attest {
         let Some(path) = &self.output else { return Ok(answer.token + "\n") };
         let token = answer.token_bytes().ok_or("The VMM's answer is no base64url")?;
         fs::write(path, token).map_err(|err| format!("{} cannot be written: {err}", path.display()))?;
-        eprintln!("{MEANING}");
+        writeln!(stderr(), "{MEANING}")?;
         Ok(String::new())
     }
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::bus::PortDevice;
-use crate::control::{Control, Outcome};
+use crate::control::Control;
+use crate::outcome::Outcome;
 
 /// Offset of the sleep control register.
 pub const SLEEP_CONTROL: u16 = 0;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 
 use super::SerialConsole;
-use crate::control::{Control, Outcome};
+use crate::control::Control;
+use crate::outcome::Outcome;
 
 /// Input kept for a guest that does not read. A pipe waits beyond that; a terminal drops what is
 /// typed, so that Ctrl-A x is seen however the guest is.

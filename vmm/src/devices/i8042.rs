@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::PortDevice;
-use crate::control::{Control, Outcome};
+use crate::control::Control;
+use crate::outcome::Outcome;
 
 /// Offsets from port 0x60.
 const DATA: u16 = 0;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::bus::PortDevice;
-use crate::control::{Control, Outcome};
+use crate::control::Control;
+use crate::outcome::Outcome;
 
 /// The guest panicked and will not handle it itself.
 const PANICKED: u8 = 1;

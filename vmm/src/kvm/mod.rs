@@ -9,7 +9,7 @@ use kvm_ioctls::{Cap, Error as KvmError};
 
 pub use irq::connect as connect_irq;
 pub use kick::install_handler as install_kick_handler;
-pub use vcpu::{RunError, Vcpu, VcpuThread};
+pub use vcpu::{Vcpu, VcpuThread};
 pub use vm::{
     SECRETMEM_EXCLUSIVE, SECRETMEM_HUGE, SECRETMEM_IMAGE, SECRETMEM_MEMSLOT, SECRETMEM_PFNCACHE, SECRETMEM_POOL, check,
     create, open, secretmem_features, secretmem_features_of_vm,

@@ -4,62 +4,19 @@
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use error_reporter::Report;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::Error;
 use super::kick::{Armed, Kick};
 use crate::bus::Buses;
-use crate::control::{Command, Control, Outcome};
-use crate::exit;
+use crate::control::{Command, Control};
 use crate::metrics::METRICS;
+use crate::outcome::{Outcome, RunError};
 use crate::sandbox::{Seccomp, Thread};
 
 /// Enough for the run loop and a device; thirty-two of them are still small.
 const STACK: usize = 256 << 10;
-
-/// Why a vCPU cannot go on.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RunError {
-    /// `KVM_RUN` said EFAULT.
-    #[error(
-        "Guest memory could not be mapped into the guest (KVM_RUN gave EFAULT at rip {rip:#x}): either the host kernel \
-         cannot map secret memory into a guest (it needs the secretvmm series, see kernel-patches/), or the host's \
-         memory or this user's locked-memory limit ran out (see `ulimit -l` and the host's kernel log)"
-    )]
-    MemoryFault {
-        /// Instruction pointer of the guest.
-        rip: u64,
-    },
-    /// The processor refused to enter the guest.
-    #[error("The processor refused to enter the guest (KVM_EXIT_FAIL_ENTRY, hardware reason {reason:#x}, CPU {cpu})")]
-    FailEntry {
-        /// The hardware's code.
-        reason: u64,
-        /// Host CPU.
-        cpu: u32,
-    },
-    /// KVM gave up.
-    #[error("KVM gave up on the guest (KVM_EXIT_INTERNAL_ERROR, suberror {suberror} at rip {rip:#x})")]
-    Internal {
-        /// KVM_INTERNAL_ERROR_*.
-        suberror: u32,
-        /// Instruction pointer of the guest.
-        rip: u64,
-    },
-    /// An exit that this VMM never asked for.
-    #[error("KVM left the guest for a reason that this VMM does not know ({0})")]
-    Unexpected(String),
-    /// Any other errno.
-    #[error("KVM could not run the guest")]
-    Run(#[source] kvm_ioctls::Error),
-    /// The thread has not entered the guest.
-    #[error("{0}")]
-    NotConfined(String),
-    /// A bug of ours.
-    #[error("A vCPU thread panicked; this is a bug in secretvmm")]
-    Panicked,
-}
 
 /// A vCPU that is ready to run.
 pub struct Vcpu {
@@ -95,7 +52,7 @@ impl Vcpu {
     fn main(mut self, kick: &Kick, seccomp: Seccomp) {
         let _alarm = PanicAlarm(self.control.clone());
         if let Err(err) = seccomp.confine(Thread::Vcpu) {
-            let failure = RunError::NotConfined(exit::line(&err));
+            let failure = RunError::NotConfined(Report::new(&err).to_string());
             return self.control.finish(Outcome::Failure(Arc::new(failure)));
         }
         let armed = kick.arm(&mut self.fd);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use error_reporter::Report;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
 use super::{Backing, Error};
-use crate::exit;
 use crate::sandbox::{Seccomp, Thread};
 
 /// Bytes a call: one TLB flush each, and as long as an end may have to wait.
@@ -58,7 +58,7 @@ fn populate(backing: &Backing, end: &AtomicBool, seccomp: Seccomp) {
         log::warn!("guest memory is populated at full priority: {err}");
     }
     if let Err(err) = seccomp.confine(Thread::Populate) {
-        return log::error!("guest memory is not populated: {}", exit::line(&err));
+        return log::error!("guest memory is not populated: {}", Report::new(&err));
     }
     for offset in (0..file.size()).step_by(STEP as usize) {
         if end.load(Ordering::Relaxed) {
@@ -66,7 +66,7 @@ fn populate(backing: &Backing, end: &AtomicBool, seccomp: Seccomp) {
         }
         if let Err(err) = file.populate(offset, STEP.min(file.size() - offset)) {
             let err = Error::from(err).explain(backing.kind(), file.size());
-            return log::warn!("the VM ends when its guest touches memory that is not there: {}", exit::line(&err));
+            return log::warn!("the VM ends when its guest touches memory that is not there: {}", Report::new(&err));
         }
     }
     log::info!("{} MiB of guest memory are there", file.size() >> 20);

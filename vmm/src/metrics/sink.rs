@@ -1,7 +1,6 @@
 //! Where metrics go.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -10,11 +9,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{METRICS, Metrics};
-use crate::logger::open_for_lines;
+use crate::lines::Lines;
 
 /// A file or named pipe for lines of JSON.
 #[derive(Debug)]
-pub struct Sink(File);
+pub struct Sink(Lines);
 
 /// One line.
 #[derive(Serialize)]
@@ -45,7 +44,7 @@ impl Sink {
     /// # Errors
     /// It cannot be written to.
     pub fn open(path: &Path) -> io::Result<Self> {
-        open_for_lines(path).map(Self)
+        Lines::open(path).map(Self)
     }
 
     /// Writes a line.
@@ -53,9 +52,8 @@ impl Sink {
     /// # Errors
     /// It was not taken whole: the disk or the pipe is full.
     pub fn write(&mut self, report: &Report) -> io::Result<()> {
-        let mut line = serde_json::to_vec(report)?;
-        line.push(b'\n');
-        self.0.write_all(&line).inspect_err(|_| METRICS.logger.missed_metrics_count.inc())
+        let line = serde_json::to_string(report)? + "\n";
+        self.0.write(&line).inspect_err(|_| METRICS.logger.missed_metrics_count.inc())
     }
 }
 

@@ -6,7 +6,7 @@
 use std::process::{Command, Output};
 
 use super::{Seccomp, Thread};
-use crate::{exit, signals};
+use crate::{outcome, signals};
 
 const CASE: &str = "SECRETVMM_TEST_SECCOMP";
 
@@ -101,7 +101,7 @@ fn forbidden_call_ends_the_process_with_its_number() {
     ] {
         let output = output_of("forbidden_call_ends_the_process_with_its_number", case);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(i32::from(exit::BAD_SYSCALL)), "{case}: {said}");
+        assert_eq!(output.status.code(), Some(i32::from(outcome::BAD_SYSCALL)), "{case}: {said}");
         assert!(said.contains(&format!("system call {number} ")), "{case}: {said}");
     }
 }
