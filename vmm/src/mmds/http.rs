@@ -62,6 +62,13 @@ pub(super) fn answer(bytes: &[u8], mmds: &Mmds) -> Option<Answer> {
     Some(Answer { consumed, bytes, close })
 }
 
+/// Answers a request of which the rest does not come, in Firecracker's words.
+pub(super) fn incomplete() -> Answer {
+    let bytes =
+        Response::text("400 Bad Request", "Invalid request: it ends before its Content-Length.").bytes(1, false, true);
+    Answer { consumed: 0, bytes, close: true }
+}
+
 fn respond(request: &Request, mmds: &Mmds) -> Response {
     let Some(path) = path(request.path.unwrap_or_default()) else {
         return Response::text("400 Bad Request", "The request has no path.");

@@ -9,6 +9,7 @@
 //!
 //! Addresses, versions, headers and status codes are Firecracker's.
 
+mod admission;
 mod http;
 mod metrics;
 mod stack;

@@ -14,24 +14,27 @@ use smoltcp::phy::{self, Checksum, ChecksumCapabilities, DeviceCapabilities, Med
 use smoltcp::socket::tcp;
 use smoltcp::time;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, IpProtocol, Ipv4Packet,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpCidr, Ipv4Packet,
 };
 
 use zeroize::Zeroizing;
 
+use super::admission::{self, Admitted};
 use super::http::{self, REQUEST_MAX};
 use super::{Metrics, Mmds};
 
 /// The service's address on the Ethernet, as Firecracker's.
-const MAC: EthernetAddress = EthernetAddress([0x06, 0x01, 0x23, 0x45, 0x67, 0x01]);
+pub(super) const MAC: EthernetAddress = EthernetAddress([0x06, 0x01, 0x23, 0x45, 0x67, 0x01]);
 /// The only port with something behind it.
 const PORT: u16 = 80;
-/// Connections at a time. When there are as many, an idle one makes room.
+/// Connections at a time. When there are as many, the one that has kept the service waiting longest makes room.
 const CONNECTIONS_MAX: usize = 16;
 /// How long a connection may be silent.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long a connection may be without a request when others want its place.
+/// How long a new connection may be without a request when others want its place.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a request may take to be complete, and when others want its place, an answer to be taken.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// Frames that wait for the guest to have buffers.
 const FRAMES_MAX: usize = 16;
 /// A header, and the link's MTU.
@@ -72,8 +75,8 @@ struct Connection {
     close: bool,
     /// It has had what it came for, once at least.
     answered: bool,
-    /// When something was last read or sent.
-    active: Instant,
+    /// Since when the service waits for the client: to begin a request, to end it, or to take more of the answer.
+    waiting: Instant,
 }
 
 impl Stack {
@@ -108,22 +111,19 @@ impl Stack {
         self.metrics.rx_accepted_unusual.inc();
     }
 
-    /// Whether the stack has a use for a frame: ARP, and IPv4 with TCP.
+    /// Readies a frame for the library, if that has a use for it and a host may send it.
     fn admit(&mut self, frame: &mut [u8]) -> bool {
-        let Ok(mut ethernet) = EthernetFrame::new_checked(frame) else { return false };
-        if ethernet.ethertype() != EthernetProtocol::Ipv4 {
-            return true;
-        }
-        // A guest without a route of its own for the service sends to its gateway's address.
-        ethernet.set_dst_addr(MAC);
-        let source = ethernet.src_addr();
-        match Ipv4Packet::new_checked(ethernet.payload_mut()) {
-            Ok(packet) if packet.next_header() == IpProtocol::Tcp => {
-                let heard = self.arp(source, packet.src_addr());
-                self.wire.received.push_back(heard.into());
+        match admission::admit(frame, self.address) {
+            None => false,
+            Some(Admitted::Arp) => true,
+            Some(Admitted::Tcp(sender, source)) => {
+                // A guest without a route of its own for the service sends to its gateway's address.
+                let mut ethernet = EthernetFrame::new_unchecked(frame);
+                ethernet.set_dst_addr(MAC);
+                admission::without_sack(Ipv4Packet::new_unchecked(ethernet.payload_mut()).payload_mut());
+                self.wire.received.push_back(self.arp(sender, source).into());
                 true
             }
-            _ => false,
         }
     }
 
@@ -186,7 +186,7 @@ impl Stack {
     pub(crate) fn deadline(&mut self) -> Option<Duration> {
         let now = self.now();
         let network = self.network.as_mut()?;
-        let idle = network.connections.iter().map(|connection| IDLE.saturating_sub(connection.active.elapsed())).min();
+        let idle = network.connections.iter().map(Connection::deadline).min();
         let poll = network.interface.poll_delay(now, &network.sockets).map(Duration::from);
         // With frames waiting for the guest there is nothing to do before it has taken them.
         let poll = poll.filter(|_| self.wire.to_send.len() < FRAMES_MAX);
@@ -223,7 +223,7 @@ impl Network {
             let socket = sockets.get_mut::<tcp::Socket>(connection.socket);
             connection.serve(socket, mmds);
             let over = matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait)
-                || connection.active.elapsed() >= IDLE;
+                || connection.waiting.elapsed() >= IDLE;
             if over {
                 sockets.remove(connection.socket);
                 metrics.connections_destroyed.inc();
@@ -234,12 +234,12 @@ impl Network {
         if let Some(socket) = taken {
             metrics.connections_created.inc();
             let (request, answer) = (Vec::with_capacity(REQUEST_MAX).into(), Zeroizing::default());
-            let active = Instant::now();
-            connections.push(Connection { socket, request, answer, sent: 0, close: false, answered: false, active });
+            let waiting = Instant::now();
+            connections.push(Connection { socket, request, answer, sent: 0, close: false, answered: false, waiting });
         }
         if connections.len() >= CONNECTIONS_MAX && self.listener.is_none() {
-            let idle = |(_, connection): &(usize, &Connection)| connection.is_idle();
-            let oldest = connections.iter().enumerate().filter(idle).min_by_key(|(_, connection)| connection.active);
+            let late = |(_, connection): &(usize, &Connection)| connection.is_late();
+            let oldest = connections.iter().enumerate().filter(late).min_by_key(|(_, connection)| connection.waiting);
             if let Some((at, _)) = oldest {
                 sockets.remove(connections.remove(at).socket);
                 metrics.connections_destroyed.inc();
@@ -274,7 +274,7 @@ impl Connection {
                     return;
                 }
                 self.sent += count;
-                self.active = Instant::now();
+                self.waiting = Instant::now();
             } else if self.close {
                 return socket.close();
             } else {
@@ -292,14 +292,12 @@ impl Connection {
 
     /// Reads on and makes the next answer; false if there is nothing to answer.
     fn read(&mut self, socket: &mut tcp::Socket, mmds: &Mmds) -> bool {
+        let begins = self.request.is_empty();
         let mut part = Zeroizing::new([0; 512]);
         while self.request.len() < REQUEST_MAX {
             let room = part.len().min(REQUEST_MAX - self.request.len());
             match socket.recv_slice(&mut part[..room]) {
-                Ok(count @ 1..) => {
-                    self.request.extend_from_slice(&part[..count]);
-                    self.active = Instant::now();
-                }
+                Ok(count @ 1..) => self.request.extend_from_slice(&part[..count]),
                 _ => break,
             }
         }
@@ -309,16 +307,36 @@ impl Connection {
         if self.request.is_empty() {
             return false;
         }
-        let Some(answer) = http::answer(&self.request, mmds) else { return false };
-        self.request.drain(..answer.consumed);
+        if begins {
+            self.waiting = Instant::now();
+        }
+        // The rest does not come any more, or would hold the place for too long.
+        let over = !socket.may_recv() || self.waiting.elapsed() >= REQUEST_TIME;
+        let answer = http::answer(&self.request, mmds).or_else(|| over.then(http::incomplete));
+        let Some(answer) = answer else { return false };
+        // Nothing behind the last request is one.
+        let consumed = if answer.close { self.request.len() } else { answer.consumed };
+        self.request.drain(..consumed);
         (self.answer, self.sent, self.close, self.answered) = (answer.bytes, 0, answer.close, true);
         true
     }
 
-    /// Whether nobody misses anything if it ends.
-    fn is_idle(&self) -> bool {
-        let patience = if self.answered { Duration::ZERO } else { PATIENCE };
-        self.request.is_empty() && self.sent >= self.answer.len() && self.active.elapsed() >= patience
+    /// Whether it has to make room for another client.
+    fn is_late(&self) -> bool {
+        let between_requests = self.request.is_empty() && self.sent >= self.answer.len();
+        let patience = match (between_requests, self.answered) {
+            (true, true) => Duration::ZERO,
+            (true, false) => PATIENCE,
+            (false, _) => REQUEST_TIME,
+        };
+        self.waiting.elapsed() >= patience
+    }
+
+    /// How long until it is to be looked at, whatever its client does.
+    fn deadline(&self) -> Duration {
+        let in_request = !self.request.is_empty() && self.sent >= self.answer.len();
+        let limit = if in_request { REQUEST_TIME } else { IDLE };
+        limit.saturating_sub(self.waiting.elapsed())
     }
 }
 
