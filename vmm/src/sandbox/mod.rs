@@ -9,10 +9,12 @@
 //! A forbidden call is not made: the kernel sends SIGSYS instead, which ends the process with a line
 //! that names the call ([`crate::signals`]) and exit code 148, as in Firecracker.
 
+mod filter;
 mod policy;
 mod seccomp;
 
-pub use seccomp::{Error, Seccomp, Thread};
+pub use filter::Thread;
+pub use seccomp::{Error, Seccomp};
 
 #[cfg(test)]
 mod tests;

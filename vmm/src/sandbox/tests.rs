@@ -57,6 +57,20 @@ fn make(call: &str) {
                 let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
                 libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit).into()
             }
+            "setrlimit" => {
+                let limit = libc::rlimit { rlim_cur: 77, rlim_max: 77 };
+                // At an address whose lower half is 0, which must not be taken for no address.
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+                let place = libc::mmap((1_usize << 32) as *mut _, 4096, libc::PROT_WRITE, flags, -1, 0);
+                assert_eq!(place as usize, 1 << 32);
+                place.cast::<libc::rlimit>().write(limit);
+                libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, place, 0)
+            }
+            // Nobody has this number: without the filter nobody is hit.
+            "abort-other" => libc::syscall(libc::SYS_tgkill, i32::MAX, i32::MAX, libc::SIGABRT),
+            "signal-self" => libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), libc::SIGRTMIN()),
+            "own-signals" => libc::fcntl(0, libc::F_SETOWN, 0).into(),
+            "dontfork" => libc::syscall(libc::SYS_madvise, 0, 0, libc::MADV_DOFORK),
             "fallocate" => libc::syscall(libc::SYS_fallocate, -1, 0, 0, 1),
             "ioctl" => libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSTI, c"x".as_ptr()),
             other => panic!("{other}"),
@@ -98,6 +112,14 @@ fn forbidden_call_ends_the_process_with_its_number() {
         ("api fallocate", libc::SYS_fallocate),
         ("populate openat", libc::SYS_openat),
         ("populate unix", libc::SYS_socket),
+        ("populate setrlimit", libc::SYS_prlimit64),
+        ("main abort-other", libc::SYS_tgkill),
+        ("api abort-other", libc::SYS_tgkill),
+        ("vcpu abort-other", libc::SYS_tgkill),
+        ("populate abort-other", libc::SYS_tgkill),
+        ("vcpu signal-self", libc::SYS_tgkill),
+        ("main own-signals", libc::SYS_fcntl),
+        ("vcpu dontfork", libc::SYS_madvise),
     ] {
         let output = output_of("forbidden_call_ends_the_process_with_its_number", case);
         let said = String::from_utf8_lossy(&output.stderr);
