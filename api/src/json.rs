@@ -7,9 +7,33 @@ use serde_json::{Map, Value};
 
 use crate::action::Fault;
 
-/// Reads a resource. Depth is bounded by `serde_json` (128), repeated fields by `serde_derive`.
+/// How deep values may lie in each other. The thread that reads them has a small stack, and `serde_json` allows 128.
+const DEPTH: usize = 32;
+
+/// Reads a resource. Repeated fields are refused by `serde_derive`.
 pub(crate) fn from_slice<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    if depth(body) > DEPTH {
+        return Err(Fault::new(format!("The body is not valid: it is nested more than {DEPTH} levels deep")));
+    }
     serde_json::from_slice(body).map_err(|err| Fault::new(format!("The body is not valid: {err}")))
+}
+
+/// How deep brackets lie in each other at most, those in strings left out. Of a body that is not JSON it may be any
+/// number.
+fn depth(body: &[u8]) -> usize {
+    let (mut depth, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(depth);
+    }
+    most
 }
 
 /// Reads any object in which no key is repeated, at any depth.
@@ -114,9 +138,12 @@ mod tests {
             let fault = object_from_slice(text.as_bytes()).unwrap_err();
             assert!(fault.message().contains(message), "{text}: {fault}");
         }
-        let deep = "[".repeat(100_000);
-        let fault = object_from_slice(deep.as_bytes()).unwrap_err();
-        assert!(fault.message().contains("recursion limit"), "{fault}");
+        for deep in ["[".repeat(100_000), format!("{}{}", r#"{"a":"#.repeat(33), "1") + &"}".repeat(33)] {
+            let fault = object_from_slice(deep.as_bytes()).unwrap_err();
+            assert!(fault.message().contains("32 levels"), "{fault}");
+        }
+        let fine = format!("{}{}", r#"{"[[\"[":"#.repeat(32), "1") + &"}".repeat(32);
+        object_from_slice(fine.as_bytes()).unwrap();
         assert!(object_from_slice(b"{\"a\": \"\xff\"}").is_err());
     }
 }

@@ -24,12 +24,14 @@ pub enum KeyError {
 }
 
 /// The half that signs. Wiped when dropped.
-pub struct PrivateKey(SigningKey);
+///
+/// On the heap, so that moving it leaves no copy behind.
+pub struct PrivateKey(Box<SigningKey>);
 
 impl PrivateKey {
     /// A key from 32 random bytes.
     pub fn from_seed(seed: &Zeroizing<[u8; 32]>) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        Self(Box::new(SigningKey::from_bytes(seed)))
     }
 
     /// Reads PKCS#8 in PEM.
@@ -37,7 +39,7 @@ impl PrivateKey {
     /// # Errors
     /// It is something else.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        SigningKey::from_pkcs8_pem(pem).map(Self).map_err(|_| KeyError::Private)
+        SigningKey::from_pkcs8_pem(pem).map(|key| Self(Box::new(key))).map_err(|_| KeyError::Private)
     }
 
     /// As PKCS#8 in PEM, without the public half, which not every tool expects there.

@@ -12,9 +12,12 @@ use secretvmm::cli::{Cli, Request};
 use secretvmm::controller::Controller;
 use secretvmm::outcome::Outcome;
 use secretvmm::requests::Requests;
-use secretvmm::{event_loop, limits, logger, outcome, signals};
+use secretvmm::{event_loop, limits, logger, outcome, sandbox, signals};
 
 fn main() -> ExitCode {
+    if let Err(err) = sandbox::harden() {
+        return ExitCode::from(fail(&err, outcome::PREFLIGHT));
+    }
     limits::share_heap();
     let cli = Cli::parse();
     logger::init(cli.log_level(), cli.id());

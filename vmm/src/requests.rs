@@ -16,6 +16,9 @@ use crate::sandbox::{Seccomp, Thread};
 /// Enough for HTTP, one request at a time for each of some clients.
 const STACK: usize = 256 << 10;
 
+/// Calls that are answered before the event loop looks at anything else.
+const AT_ONCE: usize = 8;
+
 /// Why there is no API.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,11 +80,17 @@ impl Requests {
         self.wake.try_clone().map(Wake)
     }
 
-    /// Answers what has come in.
+    /// Answers what has come in, but no more than [`AT_ONCE`]: signals and devices have their turn in between.
     pub fn answer(&self, mut handle: impl FnMut(Action) -> Result<Reply, Fault>) {
-        for call in self.calls.try_iter() {
+        let mut answered = 0;
+        for call in self.calls.try_iter().take(AT_ONCE) {
             // A client that is gone does not hear it.
             let _ = call.reply.send(handle(call.action));
+            answered += 1;
+        }
+        if answered == AT_ONCE {
+            // There may be more: the loop comes back here before it waits.
+            let _ = self.wake.write(1);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `secretvmm` started by `secretvmm-jailer`: another user, an empty root, limits and a control group of its own.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -139,6 +140,8 @@ fn vmm_in_a_jail_runs_its_guest_on_secret_memory_and_sees_nothing_of_the_host() 
             fs::read_to_string(format!("/proc/{pid}/cgroup"))?.contains("/secretvmm/jail"),
             "Another control group"
         );
+        // Its files in /proc are root's: nobody of the same user reads its memory or makes it dump core.
+        ensure!(fs::metadata(format!("/proc/{pid}/environ"))?.uid() == 0, "The VMM is open to its own user");
         let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
         ensure!(limits.lines().any(|line| line.starts_with("Max open files") && line.contains(" 500 ")), "{limits}");
         let seen = PathBuf::from(format!("/proc/{pid}/root"));

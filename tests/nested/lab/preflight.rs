@@ -25,7 +25,7 @@ fn kernel_missing() -> Result<()> {
 
 #[test]
 fn kernel_is_a_folder() -> Result<()> {
-    refused(&GuestBuilder::new("/tmp"), &["/tmp", "no regular file"])
+    refused(&GuestBuilder::new("/tmp"), &["/tmp", "not a regular file"])
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn kernel_is_no_kernel() -> Result<()> {
     let text = scratch.file("text", &b"not a kernel\n".repeat(1000))?;
     refused(&GuestBuilder::new(text), &["neither"])?;
     let empty = scratch.file("empty", b"")?;
-    refused(&GuestBuilder::new(empty), &["neither"])
+    refused(&GuestBuilder::new(empty), &["empty", "with contents"])
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The file with the key: for its owner alone, made on first use.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use secretvmm_evidence::{KeyError, PrivateKey};
@@ -32,7 +32,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A link, folder, FIFO or device.
-    #[error("The attestation key {} is no regular file", .0.display())]
+    #[error("The attestation key {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
     /// Somebody else's.
     #[error("The attestation key {} belongs to user {owner}; it has to be this user's", path.display())]
@@ -51,7 +51,7 @@ pub enum Error {
         mode: u32,
     },
     /// Something else is in it.
-    #[error("The attestation key {} is of no use", path.display())]
+    #[error("The attestation key {} cannot be used", path.display())]
     Key {
         /// The file.
         path: PathBuf,
@@ -71,17 +71,32 @@ pub(super) fn open_or_create(path: &Path) -> Result<PrivateKey, Error> {
     }
 }
 
-/// Makes a file that was not there, for this user alone from its first moment.
+/// Makes a file that was not there, for this user alone from its first moment, and whole from its first moment: others
+/// may open it just now, and this process may end in between.
 fn create(path: &Path) -> Result<PrivateKey, Error> {
     let error = |source| Error::Create { path: path.to_owned(), source };
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).map_err(error)?;
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut seed[..]).map_err(Error::Random)?;
     let key = PrivateKey::from_seed(&seed);
     let pem = key.to_pem().map_err(|source| Error::Key { path: path.to_owned(), source })?;
-    file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).map_err(error)?;
+    write_new(path, pem.as_bytes()).map_err(error)?;
     log::warn!("A new attestation key was made: {}", path.display());
     Ok(key)
+}
+
+/// Writes a file that appears with all of its contents, unless there is one of that name.
+fn write_new(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let mut file =
+        tempfile::Builder::new().prefix(".key-").permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    // A hard link: of several who make the same key at once, one wins and the others find it.
+    file.persist_noclobber(path).map_err(|err| err.error)?;
+    File::open(folder)?.sync_all()
 }
 
 /// The key in a file that is there.
@@ -117,8 +132,8 @@ fn check(path: &Path, metadata: &Metadata, user: u32) -> Result<(), Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::fs;
+    use std::os::unix::fs::symlink;
 
     fn id(key: &PrivateKey) -> [u8; 32] {
         key.public().id()
@@ -134,6 +149,20 @@ mod tests {
         assert_eq!(id(&open_or_create(&path).unwrap()), id(&key));
         let other = open_or_create(&dir.path().join("other.pem")).unwrap();
         assert_ne!(id(&other), id(&key));
+    }
+
+    #[test]
+    fn open_or_create_by_many_at_once_gives_all_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let path = dir.path().join(format!("key-{round}"));
+            let ids: Vec<_> = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..8).map(|_| scope.spawn(|| id(&open_or_create(&path).unwrap()))).collect();
+                all.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(ids.iter().all(|id| *id == ids[0]));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 50, "Something else was left");
     }
 
     #[test]

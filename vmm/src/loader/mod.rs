@@ -16,6 +16,7 @@ mod testing;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use vm_memory::{ByteValued, Bytes, GuestAddress};
@@ -44,8 +45,8 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// A directory, FIFO, device or socket.
-    #[error("{what} {} is no regular file", path.display())]
+    /// A directory, FIFO, device or socket, an empty file, or one of procfs.
+    #[error("{what} {} is not a regular file with contents", path.display())]
     NotRegular {
         /// "Kernel image" or "Initrd".
         what: &'static str,
@@ -200,13 +201,15 @@ struct Source {
 impl Source {
     fn open(what: &'static str, path: &Path) -> Result<Self, Error> {
         let read_error = |source| Error::Read { what, path: path.to_owned(), source };
-        // Asked before opening: opening a FIFO would wait for its writer.
-        let metadata = std::fs::metadata(path).map_err(read_error)?;
-        if !metadata.is_file() {
+        // A FIFO or a device is not waited for, and what was opened is looked at, not what was there before.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(read_error)?;
+        let metadata = file.metadata().map_err(read_error)?;
+        // Files of procfs and tracefs are regular, have length 0, and some wait for something to be read.
+        if !metadata.is_file() || metadata.len() == 0 {
             return Err(Error::NotRegular { what, path: path.to_owned() });
         }
-        let file = File::open(path).map_err(read_error)?;
-        let len = file.metadata().map_err(read_error)?.len();
+        let len = metadata.len();
         Ok(Self { what, path: path.to_owned(), file, len })
     }
 

@@ -11,9 +11,11 @@
 
 mod filter;
 mod policy;
+mod process;
 mod seccomp;
 
 pub use filter::Thread;
+pub use process::harden;
 pub use seccomp::{Error, Seccomp};
 
 #[cfg(test)]

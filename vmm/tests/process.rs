@@ -1,0 +1,57 @@
+//! What the process has given up before it reads anything.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start() -> (tempfile::TempDir, Ends) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("api.sock");
+    let inherited = File::open("/etc/passwd").unwrap();
+    // A descriptor that the program inherits, as std makes all of its own close-on-exec.
+    rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secretvmm"));
+    let child = command.arg("--api-sock").arg(&socket).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !socket.exists() {
+        assert!(Instant::now() < deadline, "There is no API");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(inherited.as_raw_fd() > 2);
+    (folder, Ends(child))
+}
+
+#[test]
+fn process_has_no_core_no_new_privileges_and_no_inherited_file() {
+    let (_folder, vmm) = start();
+    let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", vmm.0.id())).unwrap();
+    assert!(read("limits").lines().any(|line| line.starts_with("Max core file size") && line.contains(" 0 ")));
+    assert!(read("status").lines().any(|line| line == "NoNewPrivs:\t1"), "{}", read("status"));
+    let files = fs::read_dir(format!("/proc/{}/fd", vmm.0.id())).unwrap();
+    let open: Vec<_> = files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
+    assert!(!open.iter().any(|path| path.ends_with("passwd")), "{open:?}");
+    // The control: the same program's parent has it.
+    let own = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|file| fs::read_link(file.path()).ok());
+    assert!(own.into_iter().count() > 3);
+}
+
+#[test]
+fn segmentation_fault_is_told_as_one() {
+    let (_folder, mut vmm) = start();
+    let pid = rustix::process::Pid::from_raw(vmm.0.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::SEGV).unwrap();
+    assert_eq!(vmm.0.wait().unwrap().signal(), Some(libc::SIGSEGV));
+}
