@@ -2,6 +2,7 @@
 //! or not at all, links to the newest.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -103,14 +104,19 @@ impl Drop for Draft {
     }
 }
 
-/// Removes a file, link or folder if it is there.
+/// Removes a file, link or folder if it is there. Others may be removing it, too.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    let result = match fs::symlink_metadata(path) {
-        Err(_) => return Ok(()),
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-    };
-    result.with_context(|| format!("Cannot remove {}", path.display()))
+    while let Ok(meta) = fs::symlink_metadata(path) {
+        let result = if meta.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        match result {
+            // It, or a part of it, is gone already.
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("Cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Points `link` at `target`, replacing an older link in one step.
@@ -132,7 +138,10 @@ pub(crate) fn link(target: &Path, link: &Path) -> Result<()> {
 
 /// Keeps the `keep` entries of `dir` that were used last.
 pub(crate) fn prune(dir: &Path, keep: usize) -> Result<()> {
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    let Ok(folder) = File::open(dir) else { return Ok(()) };
+    // One at a time: a folder that another one is removing looks as if it had just been used.
+    let _lock = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, errno)| failed(dir, errno))?;
+    let entries = fs::read_dir(dir).with_context(|| format!("Cannot read {}", dir.display()))?;
     let mut found: Vec<(SystemTime, PathBuf)> =
         entries.flatten().filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
     found.sort();
@@ -189,6 +198,23 @@ mod tests {
         link(Path::new("/one"), &at).unwrap();
         link(Path::new("/two"), &at).unwrap();
         assert_eq!(fs::read_link(&at).unwrap(), Path::new("/two"));
+        remove(&dir).unwrap();
+    }
+
+    #[test]
+    fn prune_many_at_once_all_succeed_and_keep_the_same() {
+        let dir = scratch("race");
+        for round in 0..50 {
+            for number in 0..20 {
+                fs::write(dir.join(format!("{round}-{number}.log")), "x").unwrap();
+                create_dir(&dir.join(format!("{round}-{number}/a/b"))).unwrap();
+            }
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(|| prune(&dir, 3))).collect();
+                all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+            assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
+        }
         remove(&dir).unwrap();
     }
 
