@@ -26,6 +26,10 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// Memory of ours in the process, for what the calls' arguments point to.
 const SCRATCH: u64 = 64 << 10;
 
+/// What an interrupted call returns, which only a tracer gets to see (include/linux/errno.h): ERESTARTSYS,
+/// ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK.
+const RESTARTS: [i64; 4] = [-512, -513, -514, -516];
+
 /// A stopped process. Dropping it lets it go on as if nothing had been.
 pub struct Tracee {
     pid: Pid,
@@ -47,10 +51,13 @@ impl Tracee {
     /// # Errors
     /// [`ByPolicy`] if ptrace's rules forbid it; or the process is gone.
     pub fn attach(pid: u32) -> Result<Self> {
+        Self::attach_with(pid, Options::from_bits_retain(PTRACE_O_SUSPEND_SECCOMP))
+    }
+
+    fn attach_with(pid: u32, options: Options) -> Result<Self> {
         let pid = Pid::from_raw(pid.cast_signed());
-        let suspend = Options::from_bits_retain(PTRACE_O_SUSPEND_SECCOMP);
         let follow = Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_TRACEEXEC;
-        ptrace::seize(pid, suspend | follow).map_err(ByPolicy::or_error).context("Cannot attach")?;
+        ptrace::seize(pid, options | follow).map_err(ByPolicy::or_error).context("Cannot attach")?;
         ptrace::interrupt(pid).context("Cannot stop it")?;
         Self::of_stopped(pid)
     }
@@ -99,26 +106,34 @@ impl Tracee {
         self.pid.as_raw().cast_unsigned()
     }
 
-    /// Lets it make one system call; gives what the call returned.
+    /// Lets it make one system call; gives what the call returned. A call that a signal interrupts is made again.
     ///
     /// # Errors
     /// The process did something else than that.
     pub fn call(&mut self, number: c_long, arguments: &[u64]) -> Result<Result<u64, Errno>> {
+        loop {
+            let returned = self.call_once(number, arguments)?;
+            if !RESTARTS.contains(&returned) {
+                return Ok(match i32::try_from(returned) {
+                    Ok(errno @ -4095..0) => Err(Errno::from_raw(-errno)),
+                    _ => Ok(returned.cast_unsigned()),
+                });
+            }
+        }
+    }
+
+    fn call_once(&mut self, number: c_long, arguments: &[u64]) -> Result<i64> {
         let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
         let mut regs = self.saved;
         regs.rip = self.instruction;
         regs.rax = number.cast_unsigned();
-        // No call that would be restarted.
+        // The kernel itself restarts nothing: its way to do so would change our registers.
         regs.orig_rax = u64::MAX;
         (regs.rdi, regs.rsi, regs.rdx) = (argument(0), argument(1), argument(2));
         (regs.r10, regs.r8, regs.r9) = (argument(3), argument(4), argument(5));
         ptrace::setregs(self.pid, regs)?;
         self.step()?;
-        let returned = ptrace::getregs(self.pid)?.rax.cast_signed();
-        Ok(match i32::try_from(returned) {
-            Ok(errno @ -4095..0) => Err(Errno::from_raw(-errno)),
-            _ => Ok(returned.cast_unsigned()),
-        })
+        Ok(ptrace::getregs(self.pid)?.rax.cast_signed())
     }
 
     /// One instruction.
@@ -287,5 +302,42 @@ impl Drop for Tracee {
         {
             eprintln!("tracee: {error:#}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn call_that_a_signal_interrupts_is_made_again() {
+        let mut command = Command::new("cat");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Its answer says that it is past exec.
+        child.stdin.as_ref().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        // The rest needs root.
+        let mut tracee = Tracee::attach_with(child.id(), Options::empty()).unwrap();
+        let half_a_second = tracee.put_words(&[0, 500_000_000]).unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let disturb = move || {
+            for _ in 0..4 {
+                thread::sleep(Duration::from_millis(100));
+                kill(pid, Signal::SIGWINCH).unwrap();
+            }
+        };
+        let disturber = thread::spawn(disturb);
+        let result = tracee.call(libc::SYS_nanosleep, &[half_a_second, 0]).unwrap();
+        disturber.join().unwrap();
+        drop(tracee);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(result, Ok(0));
     }
 }
