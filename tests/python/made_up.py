@@ -29,7 +29,9 @@ CHECKS = [
 
 def start(program):
     messages = open("messages", "wb")
-    vmm = subprocess.Popen([program, "--api-sock", SOCKET], stdin=subprocess.DEVNULL, stdout=messages, stderr=messages)
+    # It ends when this program ends, in whatever way.
+    command = ["setpriv", "--pdeathsig", "KILL", program, "--api-sock", SOCKET]
+    vmm = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=messages, stderr=messages)
     for _ in range(100):
         try:
             connect().close()
@@ -80,7 +82,11 @@ def main():
     arguments = ["run", "openapi.json", f"--url=http://127.0.0.1:{bridge()}", "--seed=1", "--no-color"]
     arguments += [f"--max-examples={EXAMPLES}", "--phases=examples,coverage,fuzzing", f"--checks={','.join(CHECKS)}"]
     arguments += ["--request-timeout=10", "--warnings=off", "--continue-on-failure"]
-    code = schemathesis.main(arguments, standalone_mode=False)
+    try:
+        code = schemathesis.main(arguments, standalone_mode=False)
+    except SystemExit as ending:
+        # How it ends a run, also a good one.
+        code = ending.code
     status = vmm.poll()
     vmm.kill()
     said = open("messages", errors="replace").read()

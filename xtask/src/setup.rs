@@ -49,10 +49,16 @@ const PACKAGES: [&str; 27] = [
 /// Reads the package lists anew.
 const UPDATE: [&str; 2] = ["update", "-q"];
 
+const RECOMMENDS: &str = "--no-install-recommends";
+
+/// Installs packages, and never removes any.
+const INSTALL: [&str; 3] = ["install", "--no-remove", RECOMMENDS];
+
 /// Check for the Debian packages needed, and install those that are missing.
 ///
 /// Installs as root, or with sudo where it asks for no password. Otherwise the
-/// one line to run is printed, and nothing is changed.
+/// one line to run is printed, and nothing is changed. Where apt would remove a
+/// package to install another, it says which, and nothing is installed.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -70,14 +76,11 @@ pub(crate) fn ensure(packages: &[&'static str]) -> Result<()> {
 }
 
 fn missing(packages: &[&'static str]) -> Result<Vec<&'static str>> {
-    let output = Command::new("dpkg-query")
-        .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
-        .args(packages)
-        .stdin(Stdio::null())
-        // Packages it has never heard of are named there; they are missing.
-        .stderr(Stdio::null())
-        .output()
-        .context("Cannot run dpkg-query: this needs Debian 12, or install what setup lists by hand")?;
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"]).args(packages);
+    // Packages it has never heard of are named there; they are missing.
+    let output = process::captured(query.stderr(Stdio::null()))
+        .context("This needs Debian 12, or install what setup lists by hand")?;
     Ok(absent(packages, &String::from_utf8_lossy(&output.stdout)))
 }
 
@@ -89,9 +92,29 @@ fn absent(packages: &[&'static str], listing: &str) -> Vec<&'static str> {
 
 fn install(missing: &[&str]) -> Result<()> {
     apt_get(&UPDATE, missing)?;
-    let mut arguments = vec!["install", "-y", "--no-install-recommends"];
-    arguments.extend(missing);
-    apt_get(&arguments, missing)
+    refuse_removals(missing)?;
+    let arguments = INSTALL.into_iter().chain(["-y"]).chain(missing.iter().copied());
+    apt_get(&arguments.collect::<Vec<_>>(), missing)
+}
+
+/// Fails if apt would remove a package to install these.
+fn refuse_removals(missing: &[&str]) -> Result<()> {
+    // In a simulation the option that forbids removals would hide their names.
+    let plan = process::output(Command::new("apt-get").args(["install", "--simulate", RECOMMENDS]).args(missing))?;
+    let removed = removals(&plan);
+    if removed.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "apt would remove {} to install {}. Nothing was changed. Install them by hand in a way that keeps what you need",
+        removed.join(", "),
+        missing.join(" ")
+    )
+}
+
+/// What a simulation of apt-get says it would remove, in lines such as `Remv qemu-utils [1:10.0]`.
+fn removals(plan: &str) -> Vec<&str> {
+    plan.lines().filter_map(|line| line.strip_prefix("Remv ")?.split(' ').next()).collect()
 }
 
 /// `apt-get update`, as root or through sudo.
@@ -103,7 +126,8 @@ fn apt_get(arguments: &[&str], missing: &[&str]) -> Result<()> {
     let Some(mut command) = as_root() else {
         bail!("Debian packages need root to install. Run this line, then try again:\n  {}", by_hand(missing));
     };
-    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
+    // It goes on when we are killed: packages that are half installed are worse.
+    command.args(["DEBIAN_FRONTEND=noninteractive", "setpriv", "--pdeathsig", "clear", "apt-get"]).args(arguments);
     eprintln!("Running apt-get {}", arguments.join(" "));
     // apt's own progress goes to stderr: stdout carries results only.
     command.stdin(Stdio::null()).stdout(std::io::stderr());
@@ -126,19 +150,14 @@ fn by_hand(missing: &[&str]) -> String {
     if missing.is_empty() {
         return "sudo apt-get update".into();
     }
-    format!("sudo sh -c 'apt-get update && apt-get install -y --no-install-recommends {}'", missing.join(" "))
+    format!("sudo sh -c 'apt-get update && apt-get {} -y {}'", INSTALL.join(" "), missing.join(" "))
 }
 
 fn sudo_works() -> bool {
     let found = ["/usr/bin/sudo", "/bin/sudo"].iter().any(|path| Path::new(path).exists());
-    found
-        && Command::new("sudo")
-            .args(["-n", "true"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    found && process::status(&mut sudo).is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]
@@ -151,5 +170,13 @@ mod tests {
         assert!(absent(&PACKAGES, &listing).is_empty());
         listing = listing.replace("bison installed", "bison config-files").replace("bc installed\n", "");
         assert_eq!(absent(&PACKAGES, &listing), ["bison", "bc"]);
+    }
+
+    #[test]
+    fn removals_are_read_from_a_simulation() {
+        let plan = "NOTE: This is only a simulation!\nRemv qemu-utils [1:10.0]\nInst qemu-system-x86 (1:7.2 Debian:12)\n\
+                    Remv a [1]\nConf qemu-system-x86 (1:7.2 Debian:12)\n";
+        assert_eq!(removals(plan), ["qemu-utils", "a"]);
+        assert!(removals("Inst bc (1.07 Debian:12)\n").is_empty());
     }
 }

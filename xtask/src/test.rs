@@ -152,6 +152,8 @@ fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
     let begun = Instant::now();
     let mut command = cargo(paths);
     command.args(["test", "--workspace", "--no-fail-fast"]).args(&args.filter);
+    // Test programs end with cargo, which ends with us.
+    command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "setpriv --pdeathsig KILL");
     let mut output = Vec::new();
     let status = process::for_each_line(&mut command, |line| {
         let Some(line) = line else { return Ok(()) };
@@ -175,7 +177,7 @@ fn requests(paths: &Paths) -> Result<Suite> {
     let mut command = Command::new(python);
     command.arg(paths.repo.join("tests/python/made_up.py")).current_dir(&folder);
     command.arg(paths.release().join("secretvmm")).arg(paths.repo.join("resources/openapi.json"));
-    let passed = command.stdin(Stdio::null()).status().context("Cannot run python")?.success();
+    let passed = process::status(command.stdin(Stdio::null()))?.success();
     let counts = Counts { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
     Ok(Suite { name: REQUESTS.into(), counts, time: begun.elapsed(), ..Suite::default() })
 }
@@ -265,7 +267,7 @@ pub(crate) fn build_nested(paths: &Paths) -> Result<PathBuf> {
     // The whole workspace, so that features are those the unit tests were built with.
     command.args(["test", "--workspace", "--test", "nested", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("Cannot run cargo")?;
+    let output = process::captured(&mut command)?;
     if !output.status.success() {
         bail!("The nested suites do not build");
     }
@@ -323,13 +325,13 @@ fn outside(mut command: Command) -> Suite {
     eprintln!("xtask: suite {OUTSIDE}: hosts to look at from outside");
     let begun = Instant::now();
     let mut suite = Suite { name: OUTSIDE.into(), ..Suite::default() };
-    match command.stdin(Stdio::null()).stderr(Stdio::inherit()).output() {
+    match process::captured(&mut command) {
         Ok(output) => {
             println!("{}", String::from_utf8_lossy(&output.stdout).trim_end());
             let passed = output.status.success();
             suite.counts = Counts { passed: u64::from(passed), failed: u64::from(!passed), skipped: 0 };
         }
-        Err(error) => suite.trouble = Some(format!("Cannot run xtask: {error}")),
+        Err(error) => suite.trouble = Some(format!("{error:#}")),
     }
     suite.time = begun.elapsed();
     suite

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::support::key::Key;
+use crate::support::process;
 
 /// Configuration fragments of a version, besides those for all of them.
 #[derive(Debug, Clone, Copy)]
@@ -127,13 +128,19 @@ impl Series {
 /// Applies a patch without fuzz to `tree`, which is called `name`. `patch` writes a new file and renames it, so files
 /// shared with another tree by hard links stay whole.
 pub(crate) fn apply(patch: &Path, tree: &Path, name: &str) -> Result<()> {
-    let output = Command::new("patch")
-        .args(["-p1", "-F0", "--forward", "--batch", "--silent", "--no-backup-if-mismatch", "--reject-file=-", "-i"])
-        .arg(patch)
-        .current_dir(tree)
-        .stdin(Stdio::null())
-        .output()
-        .context("Cannot run patch; cargo xtask setup installs it")?;
+    let mut command = Command::new("patch");
+    command.args([
+        "-p1",
+        "-F0",
+        "--forward",
+        "--batch",
+        "--silent",
+        "--no-backup-if-mismatch",
+        "--reject-file=-",
+        "-i",
+    ]);
+    command.arg(patch).current_dir(tree).stderr(Stdio::null());
+    let output = process::captured(&mut command).context("No patch; cargo xtask setup installs it")?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stdout);
         bail!("{} does not apply to {name}:\n{}", file_name(patch), why.trim());

@@ -156,8 +156,8 @@ fn decompress(from: &Path, to: &Path) -> Result<()> {
         _ => return fs::copy(from, to).map(drop).with_context(|| format!("Cannot copy {}", from.display())),
     };
     let output = File::create(to).with_context(|| format!("Cannot write {}", to.display()))?;
-    let status = Command::new(program).arg("-dc").arg(from).stdin(Stdio::null()).stdout(output).status();
-    if !status.with_context(|| format!("Cannot run {program}"))?.success() {
+    let status = process::status(Command::new(program).arg("-dc").arg(from).stdin(Stdio::null()).stdout(output))?;
+    if !status.success() {
         bail!("Cannot decompress {}", from.display());
     }
     Ok(())

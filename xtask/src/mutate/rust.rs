@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Kind, Sum};
 use crate::support::paths::{Paths, create_dir};
-use crate::support::tool;
+use crate::support::{process, tool};
 
 /// The version whose mutations have been looked at.
 const MUTANTS: tool::Tool = tool::Tool { name: "cargo-mutants", version: "27.1.0" };
@@ -49,7 +49,7 @@ pub(super) fn check(paths: &Paths, scope: &Scope) -> Result<Sum> {
     for file in scope.files {
         mutants.args(["--file", file]);
     }
-    let code = mutants.stdout(io::stderr()).status().context("Cannot run cargo-mutants")?.code();
+    let code = process::status(mutants.stdout(io::stderr()))?.code();
     // 2: some survived; 3: some took too long (its book, exit codes).
     if !matches!(code, Some(0 | 2 | 3)) {
         bail!("cargo-mutants could not try anything (exit code {code:?}); see {}", output.display());

@@ -256,6 +256,7 @@ impl Machine {
         }
         end_with_parent(&mut command, Signal::SIGKILL);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        #[expect(clippy::disallowed_methods, reason = "It ends with its parent")]
         let child = command.spawn().context("Cannot run qemu-system-x86_64; cargo xtask setup installs it")?;
         Ok(Self { child, complaints })
     }

@@ -1,11 +1,13 @@
 //! Child processes: output wanted, output logged with progress, or passed on.
+//!
+//! Each is told to end when xtask ends, in whatever way: on SIGTERM make ends its compilers.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -21,7 +23,7 @@ const TAIL: usize = 20;
 /// Runs a command and gives its standard output, trimmed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = name(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("Cannot run {name}"))?;
+    let output = captured(command.stderr(Stdio::piped()))?;
     if !output.status.success() {
         bail!("{name} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -31,12 +33,28 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Runs a command on this process's own terminal; fails if it does.
 pub(crate) fn passed_through(command: &mut Command) -> Result<()> {
-    let name = name(command);
-    let status = command.status().with_context(|| format!("Cannot run {name}"))?;
+    let status = status(command)?;
     if !status.success() {
-        bail!("{name} failed ({status})");
+        bail!("{} failed ({status})", name(command));
     }
     Ok(())
+}
+
+/// Runs a command without input, its standard error where it was sent; gives all of it, whatever the exit code.
+pub(crate) fn captured(command: &mut Command) -> Result<Output> {
+    spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?.wait_with_output().context("Cannot wait for a command")
+}
+
+/// Runs a command; gives how it ended.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
+    spawn(command)?.wait().with_context(|| format!("Cannot wait for {}", name(command)))
+}
+
+/// Starts a command that is told to end when this thread does.
+fn spawn(command: &mut Command) -> Result<Child> {
+    end_with_parent(command, Signal::SIGTERM);
+    #[expect(clippy::disallowed_methods, reason = "It ends with its parent")]
+    command.spawn().with_context(|| format!("Cannot run {}", name(command)))
 }
 
 /// Runs a slow command with all its output in `log`, showing a count of the
@@ -56,8 +74,6 @@ pub(crate) fn logged(
         .append(true)
         .open(log)
         .with_context(|| format!("Cannot write {}", log.display()))?;
-    // make ends its compilers on this signal, so that nothing writes on after us.
-    end_with_parent(command, Signal::SIGTERM);
     let mut count = 0;
     let status = for_each_line(command, |line| {
         if let Some(line) = line {
@@ -86,7 +102,7 @@ pub(crate) fn for_each_line(
     ours.set_read_timeout(Some(Duration::from_secs(1))).context("Cannot set a time limit on a socket")?;
     let stderr = OwnedFd::from(theirs.try_clone().context("Cannot duplicate a socket")?);
     command.stdin(Stdio::null()).stdout(OwnedFd::from(theirs)).stderr(stderr);
-    let mut child = command.spawn().with_context(|| format!("Cannot run {name}"))?;
+    let mut child = spawn(command)?;
     // The command holds our copies of its ends; without them the stream ends.
     command.stdout(Stdio::null()).stderr(Stdio::null());
 
