@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::kernel::{Recipe, SourceArgs, host_options};
 use crate::linux::compile::BUILD_LOG;
+use crate::linux::kernel::{Recipe, host_options};
 use crate::linux::series::Series;
-use crate::linux::source::Source;
+use crate::linux::source::{Source, SourceArgs};
 use crate::nested::{self, Capture, Input, MachineArgs, Spec};
 use crate::support::cargo::build_release;
 use crate::support::paths::Paths;
@@ -68,7 +68,7 @@ fn try_step(paths: &Paths, source: &Source, version: &str, series: &Series, coun
         // This series and the one before it.
         kept: 2 * (series.len() + 1),
     };
-    let cached = recipe.entry(paths)?.is_dir();
+    let cached = recipe.is_cached(paths)?;
     let begun = Instant::now();
     let dir = recipe.ensure(paths).with_context(|| format!("Step {count}, {name}"))?;
     let build = (!cached).then(|| begun.elapsed());

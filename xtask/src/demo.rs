@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::host::{self, Host, Job};
-use crate::kernel::SourceArgs;
+use crate::linux::source::SourceArgs;
 use crate::nested::MachineArgs;
 use crate::prepare::{Background, Build};
 use crate::support::cargo::build_release;

@@ -1,6 +1,5 @@
 //! `cargo xtask guest`: the demo guest, a kernel with its root file system.
 
-use std::env;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +7,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::kernel::{SourceArgs, used};
 use crate::linux::compile::Kernel;
 use crate::linux::kconfig::Options;
 use crate::linux::series::{self, Fragment};
-use crate::linux::source::{self, Source};
-use crate::support::cache;
+use crate::linux::source::{self, Source, SourceArgs};
+use crate::support::cache::{self, Shelf};
+use crate::support::cargo::build_static;
 use crate::support::key::Key;
-use crate::support::paths::{self, Paths, create_dir};
+use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -59,10 +58,8 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
         .with_file("canary", &files.canary)?
         .with("compiler", source::compiler()?)
         .finish();
-    let shelf = paths.cache.join("kernels/guest");
-    let entry = shelf.join(key);
-    let _lock = cache::lock_unless(&paths.cache, "kernel-guest", || entry.is_dir())?;
-    if !entry.is_dir() {
+    let dir = paths.cache.join("kernels/guest");
+    let entry = Shelf { cache: &paths.cache, lock: "kernel-guest", dir, kept: KEPT }.entry(&key, |entry| {
         let objects = source.objects(paths, "guest");
         create_dir(&objects)?;
         let list_file = objects.join("rootfs.list");
@@ -80,26 +77,10 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
             objects,
             log: paths.build_logs().join("guest.log"),
         }
-        .build(&entry)?;
-    }
-    used(&entry);
-    cache::prune(&shelf, KEPT)?;
+        .build(entry)
+    })?;
     cache::link(&entry, &paths.artifacts().join("guest"))?;
     Ok(entry)
-}
-
-/// Builds a program of the workspace for the inside of a guest: static, for the guest has no libraries.
-pub(crate) fn build_static(paths: &Paths, package: &str, program: &str) -> Result<PathBuf> {
-    let target_dir = paths.target.join("guest");
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .current_dir(&paths.repo)
-        .args(["build", "--quiet", "--release", "--package", package, "--bin", program, "--target", paths::TARGET])
-        .arg("--target-dir")
-        .arg(&target_dir)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    process::passed_through(&mut cargo).with_context(|| format!("Cannot build the guest's {program}"))?;
-    Ok(target_dir.join(paths::TARGET).join("release").join(program))
 }
 
 /// The files of the guest's root that do not come with busybox.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::kernel::{self, SourceArgs};
+use crate::linux::kernel;
+use crate::linux::source::SourceArgs;
 use crate::linux::stock::{self, Flavour};
 use crate::nested::{self, Capture, Input, MachineArgs, Outcome, Spec};
 use crate::support::paths::Paths;

@@ -6,10 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::kernel::used;
 use crate::linux::stock::{self, Flavour};
 use crate::setup;
-use crate::support::cache::{self, Draft};
+use crate::support::cache::{self, Draft, Shelf};
 use crate::support::initramfs::Initramfs;
 use crate::support::key::Key;
 use crate::support::paths::Paths;
@@ -40,14 +39,8 @@ pub(crate) fn ensure(paths: &Paths) -> Result<PathBuf> {
     let kernel = stock::ensure(paths, Flavour::Cloud)?;
     let package = fs::read(kernel.join("package")).context("Cannot read the name of Debian's kernel package")?;
     let key = with_files(Key::new("debian image 1").with("kernel", package), &recipe)?.finish();
-    let shelf = paths.cache.join("images");
-    let entry = shelf.join(key);
-    let _lock = cache::lock_unless(&paths.cache, "image", || entry.is_dir())?;
-    if !entry.is_dir() {
-        build(paths, &recipe, &kernel, &entry)?;
-    }
-    used(&entry);
-    cache::prune(&shelf, KEPT)?;
+    let shelf = Shelf { cache: &paths.cache, lock: "image", dir: paths.cache.join("images"), kept: KEPT };
+    let entry = shelf.entry(&key, |entry| build(paths, &recipe, &kernel, entry))?;
     cache::link(&entry, &paths.artifacts().join("debian"))?;
     Ok(entry)
 }

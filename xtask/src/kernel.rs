@@ -1,23 +1,11 @@
 //! `cargo xtask kernel`: the host kernel, patched and built.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-
 use anyhow::Result;
-use clap::ValueEnum;
 
 use crate::bisect;
-use crate::linux::compile::{Kernel, Module};
-use crate::linux::kconfig::Options;
-use crate::linux::series::{self, Fragment, Series};
-use crate::linux::source::{self, Source};
-use crate::support::cache;
-use crate::support::key::Key;
+use crate::linux::kernel::{self as build, Config};
+use crate::linux::source::{self, SourceArgs};
 use crate::support::paths::Paths;
-
-/// Built kernels kept for each configuration.
-const KEPT: usize = 4;
 
 /// Build a host kernel: the source, the series of kernel-patches/ and a configuration.
 ///
@@ -44,65 +32,6 @@ pub(crate) struct Args {
     clean: bool,
 }
 
-/// Where the kernel's source is.
-#[derive(clap::Args, Clone, Default)]
-pub(crate) struct SourceArgs {
-    /// A kernel source folder or tarball, of a version that kernel-patches/ has a series for
-    /// [default: Debian's linux-source-6.12].
-    #[arg(long, value_name = "DIR|TARBALL")]
-    pub(crate) kernel_source: Option<PathBuf>,
-}
-
-/// Configurations of kernels built here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Config {
-    /// Everything a prober could use: kcore, ptdump, modules, BPF, kprobes.
-    Lab,
-    /// What an operator runs: nothing that shows physical memory.
-    Shipped,
-    /// The lab with KASAN, lockdep and kmemleak.
-    Debug,
-}
-
-impl Config {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Lab => "lab",
-            Self::Shipped => "shipped",
-            Self::Debug => "debug",
-        }
-    }
-
-    /// The test module that is built for it: where modules can be loaded.
-    fn witness(self, paths: &Paths) -> Option<Module> {
-        match self {
-            Self::Lab | Self::Debug => Some(Module::witness(paths)),
-            Self::Shipped => None,
-        }
-    }
-
-    /// Its fragments in kernel-patches/config, in the order in which they are merged. The version's own comes last.
-    fn fragments(self) -> &'static [&'static str] {
-        match self {
-            Self::Lab => &["nested", "lab"],
-            Self::Shipped => &["nested", "shipped"],
-            Self::Debug => &["nested", "lab", "debug"],
-        }
-    }
-
-    fn options(self, paths: &Paths, version: &str) -> Result<Options> {
-        host_options(paths, self.fragments(), version)
-    }
-}
-
-/// Options of a host kernel: fragments in kernel-patches/config, and the one of the version.
-pub(crate) fn host_options(paths: &Paths, fragments: &[&str], version: &str) -> Result<Options> {
-    let file = |name: &&str| paths.repo.join(format!("kernel-patches/config/{name}.config"));
-    let mut files: Vec<PathBuf> = fragments.iter().map(file).collect();
-    files.push(series::fragment(&paths.repo, version, Fragment::Host)?);
-    Options::read(files.iter().map(PathBuf::as_path))
-}
-
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     if args.clean {
         return source::forget(paths).map(|()| 0);
@@ -110,107 +39,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     if let Some(first) = args.bisect {
         return bisect::run(paths, &args.source, first);
     }
-    let dir = ensure(paths, args.config, args.unpatched, args.source.kernel_source.as_deref())?;
+    let dir = build::ensure(paths, args.config, args.unpatched, args.source.kernel_source.as_deref())?;
     println!("{}", dir.join("bzImage").display());
     Ok(0)
-}
-
-/// Builds the kernel unless the cache has it; gives the folder it is in.
-pub(crate) fn ensure(paths: &Paths, config: Config, unpatched: bool, given: Option<&Path>) -> Result<PathBuf> {
-    let source = Source::locate(given)?;
-    let version = source.version(paths)?;
-    let series = if unpatched { None } else { Some(Series::read(&paths.repo, &version)?) };
-    let name = format!("{}{}", config.name(), if unpatched { "-unpatched" } else { "" });
-    let options = config.options(paths, &version)?;
-    let module = config.witness(paths);
-    let recipe = Recipe { name: name.clone(), folder: "patched", source: &source, series, options, module, kept: KEPT };
-    let entry = recipe.ensure(paths)?;
-    cache::link(&entry, &paths.artifacts().join(format!("host-{name}")))?;
-    Ok(entry)
-}
-
-/// What a lab kernel with a mutation in it is called.
-pub(crate) const MUTANT: &str = "mutant";
-
-/// Builds the lab's kernel with `mutation` behind the series unless the cache has it; gives the folder it is in.
-pub(crate) fn mutant(paths: &Paths, given: Option<&Path>, mutation: &Path) -> Result<PathBuf> {
-    let source = Source::locate(given)?;
-    let version = source.version(paths)?;
-    let recipe = Recipe {
-        name: MUTANT.into(),
-        folder: MUTANT,
-        source: &source,
-        series: Some(Series::read(&paths.repo, &version)?.with(mutation)),
-        options: Config::Lab.options(paths, &version)?,
-        module: Config::Lab.witness(paths),
-        kept: KEPT,
-    };
-    let entry = recipe.ensure(paths)?;
-    cache::link(&entry, &paths.artifacts().join(format!("host-{MUTANT}")))?;
-    Ok(entry)
-}
-
-/// What a host kernel is made of.
-pub(crate) struct Recipe<'a> {
-    /// Its folder in the cache, and what its release ends with.
-    pub(crate) name: String,
-    /// The source tree that is patched for it.
-    pub(crate) folder: &'static str,
-    pub(crate) source: &'a Source,
-    /// None: the source as it came.
-    pub(crate) series: Option<Series>,
-    pub(crate) options: Options,
-    /// Built for this kernel and kept beside it.
-    pub(crate) module: Option<Module>,
-    /// Built kernels of this name that are kept.
-    pub(crate) kept: usize,
-}
-
-impl Recipe<'_> {
-    /// Where the cache has it, or will have it.
-    pub(crate) fn entry(&self, paths: &Paths) -> Result<PathBuf> {
-        let key = Key::new("host kernel 1")
-            .with("source", self.source.id())
-            .with("series", self.series.as_ref().map_or(Ok(String::new()), Series::key)?)
-            .with("options", self.options.to_text())
-            .with("module", self.module.as_ref().map_or(Ok(String::new()), Module::key)?)
-            .with("compiler", source::compiler()?)
-            .finish();
-        Ok(self.shelf(paths).join(key))
-    }
-
-    fn shelf(&self, paths: &Paths) -> PathBuf {
-        paths.cache.join("kernels").join(&self.name)
-    }
-
-    /// Builds it unless the cache has it; gives the folder it is in.
-    pub(crate) fn ensure(&self, paths: &Paths) -> Result<PathBuf> {
-        let entry = self.entry(paths)?;
-        let _lock = cache::lock_unless(&paths.cache, &format!("kernel-{}", self.name), || entry.is_dir())?;
-        if !entry.is_dir() {
-            let tree = match &self.series {
-                Some(series) => self.source.patched(paths, self.folder, series)?,
-                None => self.source.pristine(paths)?,
-            };
-            Kernel {
-                title: format!("host kernel ({})", self.name),
-                suffix: format!("-{}", self.name),
-                tree: &tree,
-                options: &self.options,
-                module: self.module.as_ref(),
-                objects: self.source.objects(paths, &self.name),
-                log: paths.build_logs().join(format!("{}.log", self.name)),
-            }
-            .build(&entry)?;
-        }
-        used(&entry);
-        cache::prune(&self.shelf(paths), self.kept)?;
-        Ok(entry)
-    }
-}
-
-/// Notes that a cache entry was used, so that pruning takes another.
-pub(crate) fn used(entry: &Path) {
-    // Only the order of pruning depends on it.
-    let _ = File::open(entry).and_then(|dir| dir.set_modified(SystemTime::now()));
 }

@@ -7,9 +7,10 @@ use anyhow::{Result, anyhow};
 
 use crate::guest;
 use crate::host::{self, Host};
-use crate::kernel::SourceArgs;
 use crate::linux::selftests;
+use crate::linux::source::SourceArgs;
 use crate::linux::stock::{self, Flavour};
+use crate::suites::NestedSuite;
 use crate::support::paths::Paths;
 use crate::support::progress;
 
@@ -36,6 +37,18 @@ impl Build {
             Self::Cloud => stock::ensure(paths, Flavour::Cloud).map(drop),
         }
     }
+}
+
+/// What the suites use: their hosts' kernels and these kernels' selftests, guests.
+pub(crate) fn builds_of<'a>(suites: impl Iterator<Item = &'a NestedSuite>) -> Vec<Build> {
+    let mut builds = vec![Build::Guest, Build::Selftests, Build::Cloud];
+    for suite in suites {
+        let host = Build::Host(suite.host);
+        if !builds.contains(&host) {
+            builds.push(host);
+        }
+    }
+    builds
 }
 
 /// Makes all of `builds` that the cache does not have.

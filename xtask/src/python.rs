@@ -1,12 +1,11 @@
 //! Programs from the Python package index, each with what it depends on in an environment of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::kernel::used;
-use crate::support::cache::{self, Draft};
+use crate::support::cache::{self, Draft, Shelf};
 use crate::support::key::Key;
 use crate::support::paths::Paths;
 use crate::support::process;
@@ -41,34 +40,33 @@ pub(crate) fn ensure(paths: &Paths, packages: Packages) -> Result<PathBuf> {
     let version =
         process::output(Command::new(PYTHON).arg("--version")).context("No Python; cargo xtask setup installs it")?;
     let key = Key::new("python environment 1").with("python", version).with_file("packages", &list)?.finish();
-    let shelf = paths.cache.join("python").join(name);
-    let entry = shelf.join(key);
-    let _lock = cache::lock_unless(&paths.cache, &format!("python-{name}"), || entry.is_dir())?;
-    if !entry.is_dir() {
-        let draft = Draft::new(&entry)?;
-        let log = paths.build_logs().join(format!("python-{name}.log"));
-        cache::remove(&log)?;
-        let mut progress = Progress::start(format!("Python packages ({name})"));
-        let mut environment = Command::new(PYTHON);
-        environment.args(["-m", "venv"]).arg(draft.path());
-        // Through python and not as `pip`: what is in bin/ has the draft's path inside.
-        let mut install = Command::new(draft.path().join("bin/python"));
-        install.args(["-m", "pip", "install", "--require-hashes", "--only-binary=:all:", "--requirement"]).arg(&list);
-        let steps = [&mut environment, &mut install];
-        let result = steps
-            .into_iter()
-            .try_for_each(|command| process::logged(command, &log, &mut progress, |_| false, "").map(drop));
-        match result {
-            Ok(()) => progress.finish(""),
-            Err(error) => {
-                progress.abandon();
-                return Err(error.context(format!("Cannot install the Python packages of {}", list.display())));
-            }
-        }
-        draft.publish()?;
-    }
-    used(&entry);
-    cache::prune(&shelf, KEPT)?;
+    let lock = format!("python-{name}");
+    let shelf = Shelf { cache: &paths.cache, lock: &lock, dir: paths.cache.join("python").join(name), kept: KEPT };
+    let entry = shelf.entry(&key, |entry| install(paths, name, &list, entry))?;
     cache::link(&entry, &paths.artifacts().join(format!("python-{name}")))?;
     Ok(entry.join("bin/python"))
+}
+
+fn install(paths: &Paths, name: &str, list: &Path, entry: &Path) -> Result<()> {
+    let draft = Draft::new(entry)?;
+    let log = paths.build_logs().join(format!("python-{name}.log"));
+    cache::remove(&log)?;
+    let mut progress = Progress::start(format!("Python packages ({name})"));
+    let mut environment = Command::new(PYTHON);
+    environment.args(["-m", "venv"]).arg(draft.path());
+    // Through python and not as `pip`: what is in bin/ has the draft's path inside.
+    let mut install = Command::new(draft.path().join("bin/python"));
+    install.args(["-m", "pip", "install", "--require-hashes", "--only-binary=:all:", "--requirement"]).arg(list);
+    let steps = [&mut environment, &mut install];
+    let result = steps
+        .into_iter()
+        .try_for_each(|command| process::logged(command, &log, &mut progress, |_| false, "").map(drop));
+    match result {
+        Ok(()) => progress.finish(""),
+        Err(error) => {
+            progress.abandon();
+            return Err(error.context(format!("Cannot install the Python packages of {}", list.display())));
+        }
+    }
+    draft.publish()
 }

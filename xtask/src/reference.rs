@@ -10,7 +10,7 @@ use elf::endian::AnyEndian;
 use elf::note::Note;
 use serde_json::{Map, Value, json};
 
-use crate::kernel::MUTANT;
+use crate::linux::kernel::MUTANT;
 use crate::support::cargo::build_release;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;

@@ -65,7 +65,7 @@ pub struct Hidden {
 }
 
 /// The findings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     /// Frames of memory that the dump has.
     pub memory: u64,

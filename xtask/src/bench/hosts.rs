@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::rows::Rows;
 use crate::host::{self, Host, Job};
-use crate::kernel::SourceArgs;
+use crate::linux::source::SourceArgs;
 use crate::nested::{self, Capture, MachineArgs};
 use crate::support::paths::Paths;
 

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::kernel::SourceArgs;
 use crate::linux::source::Source;
+use crate::linux::source::SourceArgs;
 use crate::setup;
 use crate::support::cargo::build_release;
 use crate::support::paths::Paths;

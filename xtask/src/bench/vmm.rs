@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::rows::Rows;
-use crate::guest::{self, build_static};
+use crate::guest;
 use crate::host::{self, Host, Job};
-use crate::kernel::SourceArgs;
+use crate::linux::source::SourceArgs;
 use crate::nested::{self, Capture, Failure, MachineArgs};
 use crate::support::cache;
-use crate::support::cargo::{build_release, cargo};
+use crate::support::cargo::{build_release, build_static, cargo};
 use crate::support::paths::Paths;
 use crate::support::process;
 

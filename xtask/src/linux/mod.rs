@@ -2,6 +2,7 @@
 
 pub(crate) mod compile;
 pub(crate) mod kconfig;
+pub(crate) mod kernel;
 pub(crate) mod selftests;
 pub(crate) mod series;
 pub(crate) mod source;

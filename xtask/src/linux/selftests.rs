@@ -11,8 +11,7 @@ use anyhow::{Context, Result};
 use super::compile::make_in;
 use super::series::Series;
 use super::source::{self, Source, Tree};
-use crate::kernel::used;
-use crate::support::cache::{self, Draft};
+use crate::support::cache::{self, Draft, Shelf};
 use crate::support::key::Key;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
@@ -51,20 +50,16 @@ pub(crate) fn ensure(paths: &Paths, given: Option<&Path>) -> Result<PathBuf> {
         .with("programs", KVM.join("\n"))
         .with("compiler", source::compiler()?)
         .finish();
-    let shelf = paths.cache.join("selftests");
-    let entry = shelf.join(key);
-    let _lock = cache::lock_unless(&paths.cache, "selftests", || entry.is_dir())?;
-    if !entry.is_dir() {
+    let dir = paths.cache.join("selftests");
+    let entry = Shelf { cache: &paths.cache, lock: "selftests", dir, kept: KEPT }.entry(&key, |entry| {
         let tree = source.patched(paths, "patched", &series)?;
         Build {
             tree: &tree,
             objects: source.objects(paths, "selftests"),
             log: paths.build_logs().join("selftests.log"),
         }
-        .run(&entry)?;
-    }
-    used(&entry);
-    cache::prune(&shelf, KEPT)?;
+        .run(entry)
+    })?;
     cache::link(&entry, &paths.artifacts().join("selftests"))?;
     Ok(entry)
 }

@@ -24,6 +24,15 @@ const TARBALL: &str = "/usr/src/linux-source-6.12.tar.xz";
 /// by no kernel built here.
 const LEFT_OUT: &str = "--exclude=*/asic_reg";
 
+/// Where the kernel's source is.
+#[derive(clap::Args, Clone, Default)]
+pub(crate) struct SourceArgs {
+    /// A kernel source folder or tarball, of a version that kernel-patches/ has a series for
+    /// [default: Debian's linux-source-6.12].
+    #[arg(long, value_name = "DIR|TARBALL")]
+    pub(crate) kernel_source: Option<PathBuf>,
+}
+
 /// Where a source comes from. Nothing is unpacked yet.
 pub(crate) struct Source {
     path: PathBuf,

@@ -4,6 +4,7 @@
 //! that turns red without it, too, or a mutation that does not apply or build, says nothing. For Rust code there is a
 //! tool that makes the mutations: cargo-mutants.
 
+mod kind;
 mod mutation;
 mod rust;
 mod verdict;
@@ -14,32 +15,22 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 
 use crate::host::{self, Job};
-use crate::kernel::{self, SourceArgs};
-use crate::nested::{self, Capture};
+use crate::linux::kernel;
+use crate::linux::source::SourceArgs;
+use crate::nested::{self, Capture, program};
 use crate::suites::NestedSuite;
 use crate::support::cargo::build_release;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::progress::duration;
-use crate::{prepare, reference, setup, test};
+use crate::{prepare, reference, setup};
+use kind::Kind;
 use mutation::{Mutation, Test};
-use verdict::{Ended, Verdict};
+use verdict::{Ended, Sum, Verdict};
 
 /// For a test on a mutated kernel.
 const LIMIT: Duration = Duration::from_secs(300);
-
-/// What is mutated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    /// The package that makes and judges tokens, by cargo-mutants.
-    Verifier,
-    /// The VMM's guards that tests without a VM see, by cargo-mutants.
-    Vmm,
-    /// The host's kernel with the series.
-    Kernel,
-}
 
 /// Disable guards one at a time: a test must turn red.
 ///
@@ -96,24 +87,6 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     let Sum { red, survived, invalid } = check(paths, args)?;
     println!("{} mutations: {red} red, {survived} survived, {invalid} invalid", red + survived + invalid);
     Ok(u8::from(survived + invalid > 0))
-}
-
-/// What came of all mutations.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Sum {
-    pub(crate) red: u64,
-    pub(crate) survived: u64,
-    pub(crate) invalid: u64,
-}
-
-impl Sum {
-    fn add(self, other: Self) -> Self {
-        Self {
-            red: self.red + other.red,
-            survived: self.survived + other.survived,
-            invalid: self.invalid + other.invalid,
-        }
-    }
 }
 
 /// Tries the mutations and prints a line for each.
@@ -190,12 +163,12 @@ impl<'a> Bench<'a> {
     fn nested(&mut self, Test { suite, filter }: &Test, kernel: Option<PathBuf>, log: &str) -> Result<Ended> {
         let suite = NestedSuite::find(suite).with_context(|| format!("There is no suite {suite}"))?;
         let (program, names) = self.program(suite)?.clone();
-        let tests = suite.select(&names, Some(filter));
-        if tests.is_empty() {
+        let selected = suite.select(&names, Some(filter));
+        if selected.is_empty() {
             return Ok(Ended::NotRun(format!("suite {} has no test {filter}", suite.name)));
         }
         let output = Capture::kept();
-        let mut job = test::job(suite, &tests, &program, self.source, output.clone());
+        let mut job = program::job(suite, &selected, &program, self.source, output.clone());
         if kernel.is_some() {
             // What such a kernel breaks may hang whatever comes next, and one test needs a minute.
             job.machine.append.push_str(" oops=panic");
@@ -216,12 +189,12 @@ impl<'a> Bench<'a> {
     fn program(&mut self, suite: &'static NestedSuite) -> Result<&(PathBuf, Vec<String>)> {
         if self.nested.is_none() {
             build_release(self.paths)?;
-            let program = test::build_nested(self.paths)?;
-            let names = test::list(&program)?;
+            let program = program::build(self.paths)?;
+            let names = program::list(&program)?;
             self.nested = Some((program, names));
         }
         if !self.prepared.contains(&suite.name) {
-            prepare::ensure(self.paths, self.source, &test::builds_of([suite].into_iter()))?;
+            prepare::ensure(self.paths, self.source, &prepare::builds_of([suite].into_iter()))?;
             reference::write(self.paths)?;
             self.prepared.push(suite.name);
         }

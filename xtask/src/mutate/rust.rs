@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::{Kind, Sum};
+use super::kind::Kind;
+use super::verdict::Sum;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::{process, tool};
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::Result;
 
-use crate::test::Counts;
+use crate::support::libtest::Counts;
 
 /// How a test ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,24 @@ fn short(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let cut: String = line.chars().take(120).collect();
     if cut.len() < line.len() { cut + "…" } else { cut }
+}
+
+/// What came of all mutations.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sum {
+    pub(crate) red: u64,
+    pub(crate) survived: u64,
+    pub(crate) invalid: u64,
+}
+
+impl Sum {
+    pub(super) fn add(self, other: Self) -> Self {
+        Self {
+            red: self.red + other.red,
+            survived: self.survived + other.survived,
+            invalid: self.invalid + other.invalid,
+        }
+    }
 }
 
 #[cfg(test)]

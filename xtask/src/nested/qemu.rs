@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use super::cpu::Cpu;
-use super::{MachineArgs, Spec, inside};
+use super::inside;
+use super::machine::MachineArgs;
+use super::spec::Spec;
 
 /// Always on the kernel command line. A panic ends QEMU (it resets, see
 /// `-no-reboot`); an oops does not, so that tests can read about it.

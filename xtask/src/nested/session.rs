@@ -16,10 +16,13 @@ use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 
+use super::capture::Capture;
 use super::channel::{CHUNK, Frame, Start};
 use super::cpu::{self, Cpu};
+use super::outcome::{Failure, Outcome};
+use super::spec::{Input, Spec};
 use super::terminal::{Raw, Signals};
-use super::{Capture, Failure, Input, Outcome, Spec, log, pty, qemu, stale};
+use super::{log, pty, qemu, stale};
 use crate::support::cache;
 use crate::support::initramfs::Initramfs;
 use crate::support::orphan::end_with_parent;

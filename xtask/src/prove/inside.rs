@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::host::{self, Host, Job};
-use crate::kernel::SourceArgs;
+use crate::linux::source::SourceArgs;
 use crate::matrix;
 use crate::nested::Capture;
 use crate::suites::MATRIX;

@@ -13,6 +13,8 @@ mod qmp;
 mod report;
 mod scenes;
 mod stage;
+mod sum;
+mod system;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,14 +28,14 @@ use secretvmm_proof::orders::{Answer, Leak, Order, Running};
 use secretvmm_proof::verdict::{control_objections, leak_objections, objections};
 
 use crate::host::Host;
-use crate::kernel::SourceArgs;
+use crate::linux::source::SourceArgs;
 use crate::prepare::{self, Build};
 use crate::setup;
 use crate::support::cargo::build_release;
 use crate::support::paths::Paths;
 use cell::{COUNT, Cell, USUAL};
-use report::{Look, Report};
 use stage::{Snapshot, Stage};
+use sum::Sum;
 
 /// Prove from three sides that nothing on the host reads the guest.
 ///
@@ -61,8 +63,7 @@ pub(crate) struct Args {
     /// Looks at each host, while the guest works.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     snapshots: u32,
-    /// Write a report to this folder: one HTML page, with pictures of physical memory. Opens it in Chromium, which
-    /// is installed for that, and keeps the picture.
+    /// Write a report to this folder: one HTML page, with pictures of physical memory.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     #[command(flatten)]
@@ -120,7 +121,6 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     if let Some(folder) = &args.report {
         scenes::draw(paths, &args.source, &mut sum.report)?;
         sum.report.write(folder, &sum.objections)?;
-        sum.report.show(folder)?;
     }
     print::sum(&sum, begun.elapsed());
     Ok(u8::from(!sum.objections.is_empty()))
@@ -148,23 +148,11 @@ pub(crate) fn every_day(paths: &Paths, source: &SourceArgs, count: usize) -> Vec
     (0..count.min(COUNT as usize)).map(command).collect()
 }
 
-/// Twenty looks at each kind of host, and the page, which a browser opens.
+/// Twenty looks at each kind of host, and the page.
 pub(crate) fn full(paths: &Paths, source: &SourceArgs) -> Vec<Command> {
     let mut command = outside(paths, source);
     command.args(["--all", "--snapshots", "20", "--report"]).arg(paths.target.join("report"));
     vec![command]
-}
-
-/// What all looks came to.
-#[derive(Default)]
-struct Sum {
-    /// Looks at a guest that is to be proved hidden, and at the control.
-    looks: (u32, u32),
-    /// Guest frames over all looks, and how many of these a kernel half reached.
-    frames: u64,
-    reachable: u64,
-    objections: Vec<String>,
-    report: Report,
 }
 
 fn witness(paths: &Paths, args: &Args, cell: Cell, sum: &mut Sum) -> Result<()> {
@@ -233,22 +221,4 @@ fn leak(stage: &mut Stage, cell: Cell, running: &Running, kind: Leak, sum: &mut 
 
 fn seed(running: &Running) -> Result<Seed> {
     running.seed.parse().context("The subject named no seed")
-}
-
-impl Sum {
-    fn add(&mut self, host: Cell, what: &str, findings: &Findings, objections: Vec<String>) {
-        let Findings { guest_frames: frames, reachable, copies, .. } = *findings;
-        self.report.looks.push(Look {
-            host,
-            what: what.into(),
-            frames,
-            reachable,
-            copies,
-            right: objections.is_empty(),
-        });
-        for objection in objections {
-            println!("   OBJECTION: {objection}");
-            self.objections.push(format!("{host}: {objection}"));
-        }
-    }
 }

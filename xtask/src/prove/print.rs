@@ -5,7 +5,7 @@ use std::time::Duration;
 use secretvmm_proof::examine::{Findings, Sample};
 use secretvmm_proof::orders::Running;
 
-use super::Sum;
+use super::sum::Sum;
 use crate::support::progress::duration;
 
 /// What one look found.

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result};
 use secretvmm_canary::Seed;
-use secretvmm_proof::examine::Findings;
 use secretvmm_proof::orders::{Answer, Order, Running};
 
-use super::report::{Report, System};
+use super::report::Report;
 use super::stage::Stage;
+use super::system::{Moments, System};
 use crate::host::Host;
-use crate::kernel::SourceArgs;
+use crate::linux::source::SourceArgs;
 use crate::nested::MachineArgs;
 use crate::support::paths::Paths;
 
@@ -34,7 +34,7 @@ pub(super) fn draw(paths: &Paths, source: &SourceArgs, report: &mut Report) -> R
     Ok(())
 }
 
-fn scene(paths: &Paths, source: &SourceArgs, system: System) -> Result<[Findings; 3]> {
+fn scene(paths: &Paths, source: &SourceArgs, system: System) -> Result<Moments> {
     let (host, append) = match system {
         System::Stock => (Host::Stock, String::new()),
         System::Series => (Host::Lab, String::new()),

@@ -17,7 +17,7 @@ use secretvmm_proof::orders::{ANSWER, Answer, Order, Running};
 
 use super::qmp::Qmp;
 use crate::host::{self, Host, Job};
-use crate::kernel::SourceArgs;
+use crate::linux::source::SourceArgs;
 use crate::nested::{Capture, Input, MachineArgs, Outcome};
 use crate::support::cache;
 use crate::support::paths::{Paths, create_dir};

@@ -69,6 +69,32 @@ pub(crate) fn lock_unless(cache: &Path, name: &str, done: impl Fn() -> bool) -> 
     if done() { Ok(None) } else { lock(cache, name).map(Some) }
 }
 
+/// Entries of one kind.
+pub(crate) struct Shelf<'a> {
+    /// The cache, whose lock `lock` is held while one is made.
+    pub(crate) cache: &'a Path,
+    pub(crate) lock: &'a str,
+    /// Where they are.
+    pub(crate) dir: PathBuf,
+    /// How many are kept: those that were used last.
+    pub(crate) kept: usize,
+}
+
+impl Shelf<'_> {
+    /// Makes the entry `key` unless it is there; gives the folder it is in.
+    pub(crate) fn entry(&self, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        let entry = self.dir.join(key);
+        let _lock = lock_unless(self.cache, self.lock, || entry.is_dir())?;
+        if !entry.is_dir() {
+            make(&entry)?;
+        }
+        // Only the order of pruning depends on it.
+        let _ = File::open(&entry).and_then(|dir| dir.set_modified(SystemTime::now()));
+        prune(&self.dir, self.kept)?;
+        Ok(entry)
+    }
+}
+
 /// A folder to build an entry in. It is thrown away unless published. Its maker
 /// holds a lock, so that drafts found are those of xtasks that were killed.
 pub(crate) struct Draft {

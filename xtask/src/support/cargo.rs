@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -16,6 +17,19 @@ pub(crate) fn build_release(paths: &Paths) -> Result<()> {
     cargo.arg("--config").arg(format!("target.{}.rustflags=[\"-Ctarget-feature=+crt-static\"]", paths::TARGET));
     cargo.stdout(std::io::stderr());
     process::passed_through(&mut cargo).context("Cannot build the workspace")
+}
+
+/// Builds a program of the workspace for the inside of a guest: static, for the guest has no libraries.
+pub(crate) fn build_static(paths: &Paths, package: &str, program: &str) -> Result<PathBuf> {
+    let target_dir = paths.target.join("guest");
+    let mut cargo = cargo(paths);
+    cargo
+        .args(["build", "--quiet", "--release", "--package", package, "--bin", program, "--target", paths::TARGET])
+        .arg("--target-dir")
+        .arg(&target_dir)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    process::passed_through(&mut cargo).with_context(|| format!("Cannot build the guest's {program}"))?;
+    Ok(target_dir.join(paths::TARGET).join("release").join(program))
 }
 
 /// Cargo in the repository.

@@ -4,6 +4,7 @@ pub(crate) mod cache;
 pub(crate) mod cargo;
 pub(crate) mod initramfs;
 pub(crate) mod key;
+pub(crate) mod libtest;
 pub(crate) mod orphan;
 pub(crate) mod paths;
 pub(crate) mod process;

@@ -1,4 +1,4 @@
-//! The report in a real browser: what it shows, and the picture of it.
+//! The report in a real browser shows all of it: every square of the maps, in its colour.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -6,13 +6,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use secretvmm_proof::examine::Findings;
 
-use crate::setup;
-use crate::support::cache;
-use crate::support::process;
-
-/// Debian's package, which `setup` leaves out: nothing else needs it.
-const PACKAGE: &str = "chromium";
+use super::maps::KINDS;
+use super::{Look, Report, System};
+use crate::prove::cell::USUAL;
+use crate::support::{cache, paths::create_dir, process};
 
 /// Without these the browser looks for its maker's hosts.
 const QUIET: [&str; 8] = [
@@ -26,30 +25,51 @@ const QUIET: [&str; 8] = [
     "--disable-sync",
 ];
 
-/// Width and height of the window: the whole page.
-const WINDOW: &str = "--window-size=1280,1700";
+/// Squares of each kind, in each of three pictures.
+const SQUARES: usize = 40;
+
+#[test]
+#[ignore = "needs Chromium, which cargo xtask test --full installs"]
+fn page_in_a_browser_has_every_square_in_its_colour() -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("xtask-report-{}", std::process::id()));
+    create_dir(&folder)?;
+    let picture = folder.join("report.png");
+    report().write(&folder, &[])?;
+    let document = open(&folder.join("index.html"), &picture)?;
+    assert_eq!(document.matches("<tr>").count(), 2);
+    for (_, class, colour, _) in KINDS {
+        assert_eq!(document.matches(&format!("<rect class=\"{class}\" x=")).count(), 3 * SQUARES, "{class}");
+        // A square is several pixels wide, some of them blended with its neighbours.
+        let coloured = pixels(&picture, colour)?;
+        assert!(coloured >= 3 * SQUARES, "{coloured} pixels for {class}");
+    }
+    cache::remove(&folder)
+}
+
+/// A look, and three pictures with squares of every kind.
+fn report() -> Report {
+    let look = Look { host: USUAL, what: "a guest".into(), frames: 7, reachable: 0, copies: 0, right: true };
+    let mut report = Report { looks: vec![look], ..Report::default() };
+    let map = KINDS.iter().flat_map(|(block, ..)| [*block; SQUARES]).collect();
+    let findings = Findings { map, ..Findings::default() };
+    report.draw(System::Series, [findings.clone(), findings.clone(), findings]);
+    report
+}
 
 /// Opens `page`, writes a PNG to `picture`, and gives the document as the browser has it.
-pub(super) fn open(page: &Path, picture: &Path) -> Result<String> {
-    setup::ensure(&[PACKAGE])?;
-    let profile = picture.with_extension("profile");
-    let mut screenshot = std::ffi::OsString::from("--screenshot=");
-    screenshot.push(picture);
-    let mut data = std::ffi::OsString::from("--user-data-dir=");
-    data.push(&profile);
+fn open(page: &Path, picture: &Path) -> Result<String> {
+    let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
     let mut chromium = Command::new("chromium");
-    chromium.args(QUIET).arg(WINDOW).arg(data).arg(screenshot).arg("--dump-dom").arg(page);
-    let document = process::output(&mut chromium).context("Cannot show the report in Chromium");
-    cache::remove(&profile)?;
-    document
+    chromium.args(QUIET).args(["--window-size=1280,1700", "--dump-dom"]);
+    chromium.arg(option("user-data-dir", &picture.with_extension("profile"))).arg(option("screenshot", picture));
+    process::output(chromium.arg(page)).context("Cannot show the report in Chromium")
 }
 
 /// How many pixels of the picture have a colour, such as `[5, 80, 174]`.
-pub(super) fn pixels(picture: &Path, colour: [u8; 3]) -> Result<usize> {
-    let file = File::open(picture).with_context(|| format!("Cannot open {}", picture.display()))?;
-    let mut reader = png::Decoder::new(BufReader::new(file)).read_info().context("The picture is no PNG")?;
+fn pixels(picture: &Path, colour: [u8; 3]) -> Result<usize> {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(picture)?)).read_info()?;
     let mut bytes = vec![0; reader.output_buffer_size().context("The picture is too large")?];
-    let info = reader.next_frame(&mut bytes).context("The picture is damaged")?;
+    let info = reader.next_frame(&mut bytes)?;
     ensure!(info.bit_depth == png::BitDepth::Eight, "The picture has an unexpected depth");
     Ok(bytes.chunks_exact(info.color_type.samples()).filter(|pixel| pixel[..3] == colour).count())
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use anyhow::{Result, ensure};
-use secretvmm_proof::examine::Findings;
 use secretvmm_proof::map::Block;
+
+use crate::prove::system::{Moments, System};
 
 /// Squares in a row.
 const COLUMNS: usize = 32;
@@ -14,30 +14,6 @@ const STEP: usize = 10;
 /// Their side.
 const SIDE: usize = 9;
 
-/// What the kernel and its memory are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::prove) enum System {
-    /// Debian's kernel and a process with secret memory: it runs no guest on that.
-    Stock,
-    /// With the series.
-    Series,
-    /// With the series, memory from the boot pool.
-    Pool,
-}
-
-impl System {
-    pub(in crate::prove) fn title(self) -> &'static str {
-        match self {
-            Self::Stock => "Stock secretmem",
-            Self::Series => "This series",
-            Self::Pool => "This series, boot pool",
-        }
-    }
-}
-
-/// What was found before, during and after.
-pub(in crate::prove) type Moments = [Findings; 3];
-
 /// One system's memory.
 pub(super) struct Drawn {
     pub(super) system: System,
@@ -45,7 +21,7 @@ pub(super) struct Drawn {
 }
 
 /// Every kind of square: its class, its colour in `page.css`, its meaning.
-const KINDS: [(Block, &str, [u8; 3], &str); 8] = [
+pub(super) const KINDS: [(Block, &str, [u8; 3], &str); 8] = [
     (Block::Giant, "giant", [0x1a, 0x7f, 0x37], "mapped, in an entry of 1 GiB"),
     (Block::Large, "large", [0x4a, 0xc2, 0x6b], "mapped, an entry of 2 MiB"),
     (Block::Small, "small", [0xd4, 0xa7, 0x2c], "mapped, 512 entries of 4 KiB"),
@@ -82,21 +58,6 @@ impl Drawn {
             picture(page, &findings.map);
             page.push_str("</figure>\n");
         }
-    }
-}
-
-impl Drawn {
-    /// Whether a browser's document has every square of these pictures, and its picture their colours.
-    pub(super) fn check(&self, document: &str, pixels: impl Fn([u8; 3]) -> Result<usize>) -> Result<()> {
-        for (block, class, colour, _) in KINDS {
-            let squares: usize = self.moments.iter().map(|f| f.map.iter().filter(|b| **b == block).count()).sum();
-            let shown = document.matches(&format!("<rect class=\"{class}\" x=")).count();
-            ensure!(shown >= squares, "The browser has {shown} of {squares} squares of the kind {class}");
-            // A square is several pixels wide, some of them blended with its neighbours.
-            let coloured = pixels(colour)?;
-            ensure!(coloured >= squares, "The picture has {coloured} pixels for {squares} squares of the kind {class}");
-        }
-        Ok(())
     }
 }
 

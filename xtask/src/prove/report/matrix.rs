@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::escaped;
+use super::html::escaped;
 use crate::prove::inside::Cell;
 
 /// Columns: the target's name, and for people.

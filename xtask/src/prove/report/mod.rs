@@ -1,19 +1,22 @@
 //! The report: one HTML page that needs nothing else, for people who want to see it.
 
+#[cfg(test)]
 mod browser;
+mod html;
 mod maps;
 mod matrix;
 
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::cell::Cell;
 use super::inside;
+use super::system::{Moments, System};
 use crate::support::paths::create_dir;
+use html::escaped;
 use maps::Drawn;
-pub(super) use maps::System;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -42,7 +45,7 @@ pub(super) struct Look {
 
 impl Report {
     /// Adds one system's memory.
-    pub(super) fn draw(&mut self, system: System, moments: maps::Moments) {
+    pub(super) fn draw(&mut self, system: System, moments: Moments) {
         self.drawn.push(Drawn { system, moments });
     }
 
@@ -52,20 +55,6 @@ impl Report {
         let file = folder.join("index.html");
         std::fs::write(&file, self.page(objections)).with_context(|| format!("Cannot write {}", file.display()))?;
         println!("Report: {}", file.display());
-        Ok(())
-    }
-
-    /// Opens the written report in a browser, which must show all of it, and leaves a picture beside it.
-    pub(super) fn show(&self, folder: &Path) -> Result<()> {
-        let folder = folder.canonicalize().with_context(|| format!("No folder {}", folder.display()))?;
-        let picture = folder.join("report.png");
-        let document = browser::open(&folder.join("index.html"), &picture)?;
-        let rows = document.matches("<tr>").count();
-        ensure!(rows > self.looks.len(), "The browser shows {rows} rows for {} looks", self.looks.len());
-        for drawn in &self.drawn {
-            drawn.check(&document, |colour| browser::pixels(&picture, colour))?;
-        }
-        println!("Picture: {}", picture.display());
         Ok(())
     }
 
@@ -125,11 +114,6 @@ impl Report {
         self.drawn.iter().for_each(|drawn| drawn.figures(page));
         page.push_str("</section>\n");
     }
-}
-
-/// Text as HTML.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
