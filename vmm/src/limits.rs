@@ -22,6 +22,14 @@ pub fn raise_descriptors() -> io::Result<()> {
     Ok(())
 }
 
+/// How many descriptors this process may have.
+pub fn descriptors() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the structure we own.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } < 0;
+    if failed { 0 } else { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) }
+}
+
 /// Has all threads allocate from one heap, to be called before there are any. Heaps of their own would cost each
 /// thread some memory, and glibc opens a file before it makes one smaller (malloc/arena.c, `shrink_heap`), which
 /// threads that serve clients and guests may not ([`crate::sandbox`]).

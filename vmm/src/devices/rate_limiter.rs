@@ -66,6 +66,12 @@ impl RateLimiter {
         }
     }
 
+    /// Has everything wait for so long.
+    pub fn pause(&mut self, wait: Duration) {
+        self.blocked_until = Instant::now().checked_add(wait);
+        self.arm(wait);
+    }
+
     /// Whether the last call of [`Self::consume`] said no, and it still would.
     pub fn is_blocked(&self) -> bool {
         self.blocked_until.is_some_and(|until| Instant::now() < until)

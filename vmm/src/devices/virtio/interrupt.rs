@@ -27,10 +27,15 @@ impl Interrupt {
         self.raise(USED_BUFFERS);
     }
 
-    /// The configuration space has changed.
+    /// The configuration space has changed; the driver is told.
     pub fn config_changed(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.next_generation();
         self.raise(CONFIG_CHANGED);
+    }
+
+    /// The configuration space has changed under a driver that is still reading it.
+    pub fn next_generation(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
     /// InterruptStatus.

@@ -16,7 +16,7 @@ use crate::memory::{GuestMemory, GuestRam, RamKind};
 /// Where the rings of queue 0 begin; those of each further queue lie [`RING_STRIDE`] behind.
 const RINGS: u64 = 0x10_0000;
 const RING_STRIDE: u64 = 0x1_0000;
-const AVAIL: u64 = 0x4000;
+pub(crate) const AVAIL: u64 = 0x4000;
 const USED: u64 = 0x8000;
 /// Memory for buffers, free for the test to use.
 pub(crate) const BUFFERS: u64 = 0x100_0000;

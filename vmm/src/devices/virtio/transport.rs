@@ -10,6 +10,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK,
@@ -34,6 +35,9 @@ const RING_FEATURES: u64 = 1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_INDIRECT
 /// What a driver has said before it may choose features.
 const FOUND: u32 = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
 
+/// How long a device that has given up says no more of it.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// A device at a range of MMIO addresses. Shared by the bus, the event loop and the VM's owner.
 pub struct Transport<D> {
     memory: GuestMemory,
@@ -50,6 +54,10 @@ struct Inner<D> {
     driver_features_sel: u32,
     queue_sel: u32,
     paused: bool,
+    /// Why the device has given up, until that is logged.
+    failure: Option<String>,
+    /// A driver can reset its device and make it give up again without end.
+    quiet_until: Option<Instant>,
 }
 
 impl<D: VirtioDevice> Transport<D> {
@@ -68,6 +76,8 @@ impl<D: VirtioDevice> Transport<D> {
             driver_features_sel: 0,
             queue_sel: 0,
             paused: false,
+            failure: None,
+            quiet_until: None,
         };
         Ok(Arc::new(Self { memory, interrupt, inner: Mutex::new(inner) }))
     }
@@ -77,8 +87,10 @@ impl<D: VirtioDevice> Transport<D> {
     pub fn change<T>(&self, change: impl FnOnce(&mut D) -> (T, ConfigChange)) -> T {
         let mut inner = self.lock();
         let (result, changed) = change(&mut inner.device);
-        if changed == ConfigChange::Yes && inner.active() {
-            self.interrupt.config_changed();
+        match changed {
+            ConfigChange::Yes if inner.active() => self.interrupt.config_changed(),
+            ConfigChange::Yes => self.interrupt.next_generation(),
+            ConfigChange::No => {}
         }
         result
     }
@@ -90,6 +102,17 @@ impl<D: VirtioDevice> Transport<D> {
 
     fn lock(&self) -> MutexGuard<'_, Inner<D>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work`, and logs without the lock what the device has to say: nobody waits for the log.
+    fn with_lock(&self, work: impl FnOnce(&mut Inner<D>)) {
+        let mut inner = self.lock();
+        work(&mut inner);
+        let failure = inner.take_failure(Instant::now());
+        drop(inner);
+        if let Some(err) = failure {
+            log::warn!("Virtio device {} stops until its driver resets it: {err}", D::TYPE);
+        }
     }
 
     fn read_register(&self, offset: u32) -> u32 {
@@ -122,7 +145,10 @@ impl<D: VirtioDevice> Transport<D> {
         if offset == VIRTIO_MMIO_INTERRUPT_ACK {
             return self.interrupt.acknowledge(value);
         }
-        let mut inner = self.lock();
+        self.with_lock(|inner| self.write_locked(inner, offset, value));
+    }
+
+    fn write_locked(&self, inner: &mut Inner<D>, offset: u32, value: u32) {
         match offset {
             VIRTIO_MMIO_DEVICE_FEATURES_SEL => inner.device_features_sel = value,
             VIRTIO_MMIO_DRIVER_FEATURES_SEL => inner.driver_features_sel = value,
@@ -132,8 +158,8 @@ impl<D: VirtioDevice> Transport<D> {
             | VIRTIO_MMIO_QUEUE_DESC_LOW..=VIRTIO_MMIO_QUEUE_USED_HIGH => {
                 inner.set_queue(offset, value);
             }
-            VIRTIO_MMIO_QUEUE_NOTIFY => self.call(&mut inner, |device, rings| device.notify(value as usize, rings)),
-            VIRTIO_MMIO_STATUS => self.set_status(&mut inner, value),
+            VIRTIO_MMIO_QUEUE_NOTIFY => self.call(inner, |device, rings| device.notify(value as usize, rings)),
+            VIRTIO_MMIO_STATUS => self.set_status(inner, value),
             _ => {}
         }
     }
@@ -180,8 +206,7 @@ impl<D: VirtioDevice> Transport<D> {
     }
 
     fn give_up(&self, inner: &mut Inner<D>, err: &DeviceError) {
-        // Once until the driver resets the device; the guest cannot fill the log with it faster than that.
-        log::warn!("Virtio device {} stops until its driver resets it: {err}", D::TYPE);
+        inner.failure = Some(err.to_string());
         inner.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
         self.interrupt.config_changed();
     }
@@ -203,6 +228,16 @@ impl<D: VirtioDevice> Inner<D> {
 
     fn active(&self) -> bool {
         self.status & (VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_NEEDS_RESET) == VIRTIO_CONFIG_S_DRIVER_OK
+    }
+
+    /// Why the device has given up, at most once in [`QUIET`].
+    fn take_failure(&mut self, now: Instant) -> Option<String> {
+        let failure = self.failure.take()?;
+        if self.quiet_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.quiet_until = Some(now + QUIET);
+        Some(failure)
     }
 
     fn queue(&self) -> Option<&Queue> {
@@ -291,10 +326,11 @@ impl<D: VirtioDevice> HostSide for Transport<D> {
     }
 
     fn host_event(&self) {
-        let mut inner = self.lock();
-        if !inner.paused {
-            self.call(&mut inner, D::host_event);
-        }
+        self.with_lock(|inner| {
+            if !inner.paused {
+                self.call(inner, D::host_event);
+            }
+        });
     }
 
     fn pause(&self) {

@@ -59,6 +59,15 @@ struct Transfer {
     done: u64,
 }
 
+/// What a request asks for.
+enum Command {
+    Read,
+    Write,
+    Flush,
+    GetId,
+    Erase(Erase),
+}
+
 /// How far a request has got.
 enum Progress {
     /// It is done; so many bytes were written to the guest's memory.
@@ -158,10 +167,24 @@ impl Block {
     }
 
     fn change_file(&mut self, path: &Path) -> Result<(), Error> {
-        self.disk = Disk::open(&self.id, path, self.disk.read_only)?;
+        let disk = Disk::open(&self.id, path, self.disk.read_only)?;
+        self.flush_for_good();
+        self.disk = disk;
+        // The other half of it would be in the old file.
+        self.partial = None;
         self.config = config(&self.disk);
         self.warned = false;
         Ok(())
+    }
+
+    /// Makes durable what no later flush reaches, as its file goes.
+    fn flush_for_good(&self) {
+        if self.cache != CacheType::Writeback || self.disk.read_only {
+            return;
+        }
+        if let Err(err) = self.disk.flush() {
+            log::warn!("Drive {}: the last writes to the old file may be lost: {err}", self.id);
+        }
     }
 
     /// Serves the queue for one turn.
@@ -182,10 +205,12 @@ impl Block {
             Ok(request) => request,
             Err(invalid) => return Flow::Done(self.refuse(invalid)),
         };
-        let bytes = match request.kind {
-            VIRTIO_BLK_T_IN => request::len(&request.writable),
-            VIRTIO_BLK_T_OUT => request::len(&request.readable),
-            _ => 0,
+        let command = self.command(&request);
+        let bytes = match &command {
+            Ok(Command::Read) => request::len(&request.writable),
+            Ok(Command::Write) => request::len(&request.readable),
+            Ok(Command::Erase(erase)) => erase.len(),
+            Ok(Command::Flush | Command::GetId) | Err(_) => 0,
         };
         let new = Transfer { kind: request.kind, sector: request.sector, bytes, done: 0 };
         // A driver that has changed its request meanwhile makes a new one.
@@ -195,7 +220,7 @@ impl Block {
             return Flow::Stop;
         }
         let transfer = partial.unwrap_or(new);
-        match self.execute(&request, transfer, turn) {
+        match command.and_then(|command| self.execute(&request, command, transfer, turn)) {
             Ok(Progress::Later(done)) => {
                 self.partial = Some(Transfer { done, ..transfer });
                 Flow::Stop
@@ -235,27 +260,44 @@ impl Block {
         u32::try_from(written + u64::from(status_counts)).unwrap_or(u32::MAX)
     }
 
+    /// What a request asks for; what an erasure needs is read here, once.
+    fn command(&self, request: &BlockRequest) -> Result<Command, Failure> {
+        Ok(match request.kind {
+            VIRTIO_BLK_T_IN => Command::Read,
+            VIRTIO_BLK_T_OUT => Command::Write,
+            VIRTIO_BLK_T_FLUSH if self.cache == CacheType::Writeback => Command::Flush,
+            VIRTIO_BLK_T_GET_ID => Command::GetId,
+            VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES => Command::Erase(Erase::parse(request, &self.disk)?),
+            _ => return Err(Failure::Unsupported),
+        })
+    }
+
     /// Does a request that has come so far, or the next part of it.
-    fn execute(&self, request: &BlockRequest, transfer: Transfer, turn: &mut Turn) -> Result<Progress, Failure> {
-        match request.kind {
-            VIRTIO_BLK_T_IN => self.read(request, transfer, turn),
-            VIRTIO_BLK_T_OUT => self.write(request, transfer, turn),
-            VIRTIO_BLK_T_FLUSH if self.cache == CacheType::Writeback => {
+    fn execute(
+        &self,
+        request: &BlockRequest,
+        command: Command,
+        transfer: Transfer,
+        turn: &mut Turn,
+    ) -> Result<Progress, Failure> {
+        match command {
+            Command::Read => self.read(request, transfer, turn),
+            Command::Write => self.write(request, transfer, turn),
+            Command::Flush => {
                 self.disk.flush()?;
                 self.metrics.flush_count.inc();
                 Ok(Progress::Done(0))
             }
-            VIRTIO_BLK_T_GET_ID => {
+            Command::GetId => {
                 let id = serial(&self.id);
                 let filled = request::fill(&request.writable, &id);
                 filled.then_some(Progress::Done(id.len() as u64)).ok_or(Failure::Invalid)
             }
-            VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES => {
-                Erase::parse(request, &self.disk)?.run(&self.disk)?;
+            Command::Erase(erase) => {
+                erase.run(&self.disk)?;
                 self.make_durable()?;
                 Ok(Progress::Done(0))
             }
-            _ => Err(Failure::Unsupported),
         }
     }
 

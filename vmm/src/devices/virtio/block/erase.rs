@@ -33,7 +33,8 @@ pub(super) enum Refused {
 pub(super) struct Erase {
     offset: u64,
     len: u64,
-    mode: FallocateMode,
+    /// The range becomes a hole, instead of zeros that have their place on the host's disk.
+    hole: bool,
 }
 
 impl Erase {
@@ -46,16 +47,19 @@ impl Erase {
         request::copy(&request.readable, &mut range);
         let [sector @ .., a, b, c, d, e, f, g, h] = range;
         let (count, flags) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-        let mode = match (request.kind, flags) {
-            (VIRTIO_BLK_T_DISCARD, 0) | (VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) => {
-                FallocateMode::PunchHole
-            }
-            (VIRTIO_BLK_T_WRITE_ZEROES, 0) => FallocateMode::ZeroRange,
+        let hole = match (request.kind, flags) {
+            (VIRTIO_BLK_T_DISCARD, 0) | (VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) => true,
+            (VIRTIO_BLK_T_WRITE_ZEROES, 0) => false,
             _ => return Err(Refused::Unsupported),
         };
         let len = u64::from(count) << SECTOR_SHIFT;
         let offset = disk.offset(u64::from_le_bytes(sector), len).filter(|_| (1..=SECTORS_MAX).contains(&count));
-        Ok(Self { offset: offset.ok_or(Refused::Invalid)?, len, mode })
+        Ok(Self { offset: offset.ok_or(Refused::Invalid)?, len, hole })
+    }
+
+    /// Bytes of the range, which the drive's limits count as written: to zero them can cost the host as much.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     /// Does it; the range reads as zeros then.
@@ -63,6 +67,13 @@ impl Erase {
     /// # Errors
     /// EOPNOTSUPP where the host's file system cannot; nothing has changed.
     pub(super) fn run(self, disk: &Disk) -> io::Result<()> {
-        Ok(fallocate(&disk.file, self.mode, true, self.offset, self.len)?)
+        loop {
+            let mode = if self.hole { FallocateMode::PunchHole } else { FallocateMode::ZeroRange };
+            match fallocate(&disk.file, mode, true, self.offset, self.len).map_err(io::Error::from) {
+                // The kick that pauses a vCPU; file systems over a network heed it.
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 }

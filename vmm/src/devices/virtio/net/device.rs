@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use secretvmm_api::{MacAddr, NetworkInterface, NetworkInterfaceUpdate};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
@@ -16,6 +17,7 @@ use super::HEADER_SIZE;
 use super::buffers::{Buffers, Gathered, Need};
 use super::detour::Detour;
 use super::metrics::Metrics;
+use super::offload::Offload;
 use super::tap::{Error, Pieces, Tap};
 use crate::devices::RateLimiter;
 use crate::devices::virtio::{Chain, DeviceError, Flow, Rings, Turns, VirtioDevice};
@@ -54,6 +56,7 @@ pub struct Net {
     tx_limiter: RateLimiter,
     buffers: Buffers,
     need: Need,
+    offload: Offload,
     /// A frame of this length lies in the guest's buffers, and the driver may not have it yet.
     held_back: Option<usize>,
     /// In each direction.
@@ -110,6 +113,7 @@ impl Net {
             tx_limiter: limiter(&interface.tx_rate_limiter)?,
             buffers: Buffers::default(),
             need: Need { frame: FRAME_MAX, merge: false },
+            offload: Offload::default(),
             held_back: None,
             turns: Turns::new().map_err(descriptor)?,
             metrics: Arc::default(),
@@ -148,6 +152,11 @@ impl Net {
 
     /// Moves frames from the TAP to the guest for one turn, as long as there are any and buffers for them.
     fn receive(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
+        if let Some(wait) = self.offload.apply(&self.tap, Instant::now()) {
+            // Frames might come as this driver cannot take them.
+            self.rx_limiter.pause(wait);
+            return Ok(());
+        }
         let mut pieces = Pieces::new(rings.memory);
         let mut turn = self.turns.begin();
         while !turn.is_over() {
@@ -229,13 +238,13 @@ impl Net {
             metrics.tx_malformed_frames.inc();
             return Flow::Done(0);
         }
-        if self.detour.as_mut().is_some_and(|detour| detour.take(pieces)) {
-            return Flow::Done(0);
-        }
         let bytes = pieces.len() - HEADER_SIZE;
         if !self.tx_limiter.consume(bytes as u64) {
             metrics.tx_rate_limiter_throttled.inc();
             return Flow::Stop;
+        }
+        if self.detour.as_mut().is_some_and(|detour| detour.take(pieces)) {
+            return Flow::Done(0);
         }
         if let Some(mac) = self.guest_mac {
             let mut source = [0; 6];
@@ -287,19 +296,6 @@ fn readable(chain: Chain, pieces: &mut Pieces) -> bool {
     true
 }
 
-/// What the host may leave to the guest, as the kernel calls it. It refuses segmentation without checksums.
-fn offload(features: u64) -> libc::c_uint {
-    if features & 1 << VIRTIO_NET_F_GUEST_CSUM == 0 {
-        return 0;
-    }
-    let flags = [
-        (VIRTIO_NET_F_GUEST_TSO4, libc::TUN_F_TSO4),
-        (VIRTIO_NET_F_GUEST_TSO6, libc::TUN_F_TSO6),
-        (VIRTIO_NET_F_GUEST_UFO, libc::TUN_F_UFO),
-    ];
-    flags.iter().filter(|(bit, _)| features & 1 << bit != 0).fold(libc::TUN_F_CSUM, |all, (_, flag)| all | flag)
-}
-
 impl VirtioDevice for Net {
     const TYPE: u32 = VIRTIO_ID_NET;
     const QUEUES: &'static [u16] = &[256, 256];
@@ -317,10 +313,7 @@ impl VirtioDevice for Net {
 
     fn activate(&mut self, features: u64, rings: &mut Rings) -> Result<(), DeviceError> {
         self.need = self.need(features);
-        if let Err(err) = self.tap.set_offload(offload(features)) {
-            // The frames are then finished by the host: slower, and right.
-            log::warn!("A TAP does without offloads: {err}");
-        }
+        self.offload.want(features);
         if let Some(detour) = &mut self.detour {
             detour.activate();
         }

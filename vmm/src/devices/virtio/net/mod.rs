@@ -12,6 +12,7 @@ mod buffers;
 mod detour;
 mod device;
 mod metrics;
+mod offload;
 mod tap;
 
 pub use device::Net;

@@ -95,7 +95,10 @@ impl Tap {
         let size = HEADER_SIZE as c_int;
         // SAFETY: TUNSETVNETHDRSZ reads an int.
         check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) }).map_err(error)?;
-        Ok(Self { file })
+        let tap = Self { file };
+        // A TAP that is there for longer than its users keeps what the last one has said.
+        tap.set_offload(0).map_err(error)?;
+        Ok(tap)
     }
 
     /// Says which unfinished frames (TUN_F_…) the guest takes.
@@ -275,11 +278,33 @@ pub(super) mod tests {
             assert!(matches!(Tap::open("svmm-test0"), Err(Error::Busy(_))));
             assert!(matches!(Tap::open("lo"), Err(Error::NotTap(_))));
             drop(tap);
-            Tap::open("svmm-test0").unwrap();
+            let tap = Tap::open("svmm-test0").unwrap();
+            // A TAP that stays keeps what its last user has said.
+            // SAFETY: TUNSETPERSIST takes its argument by value.
+            check(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETPERSIST, 1 as c_ulong) }).unwrap();
+            tap.set_offload(libc::TUN_F_CSUM | libc::TUN_F_TSO4).unwrap();
+            assert!(receives_unfinished("svmm-test0"));
+            drop(tap);
+            let _tap = Tap::open("svmm-test0").unwrap();
+            assert!(!receives_unfinished("svmm-test0"));
         });
         if !done {
             eprintln!("SKIPPED: no right to a network namespace and a TAP");
         }
+    }
+
+    /// Whether the host's stack leaves checksums to whoever has the TAP.
+    fn receives_unfinished(name: &str) -> bool {
+        const SIOCETHTOOL: c_ulong = 0x8946;
+        const ETHTOOL_GTXCSUM: u32 = 0x16;
+        // struct ethtool_value: what to say, and the answer.
+        let mut value = [ETHTOOL_GTXCSUM, 0];
+        let mut request = request(name).unwrap();
+        request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+        let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        // SAFETY: the request and the value that it points to outlive the call.
+        check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) }).unwrap();
+        value[1] != 0
     }
 
     #[test]

@@ -4,7 +4,7 @@ use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_FAILED;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::devices::virtio::testing::{BUFFERS, Driver, INDIRECT, NEXT, WRITE};
+use crate::devices::virtio::testing::{self, BUFFERS, Driver, INDIRECT, NEXT, WRITE};
 use crate::devices::virtio::{Chain, Flow, Turn, Turns};
 
 /// Echoes the number of readable bytes and notes what happened to it.
@@ -75,6 +75,61 @@ fn registers_of_a_new_device_identify_it() {
     driver.write(VIRTIO_MMIO_QUEUE_SEL, 2);
     assert_eq!(driver.read(VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
     assert_eq!(driver.read(VIRTIO_MMIO_SHM_LEN_LOW), u32::MAX);
+}
+
+#[test]
+fn config_that_changes_under_a_driver_that_reads_it_is_another_generation() {
+    let driver = Driver::new(probe().0);
+    let before = driver.read(VIRTIO_MMIO_CONFIG_GENERATION);
+    driver.transport.change(|probe| (probe.config[0] = 9, ConfigChange::Yes));
+    assert_ne!(driver.read(VIRTIO_MMIO_CONFIG_GENERATION), before);
+    assert!(!driver.interrupted(), "there is nobody to interrupt");
+    let before = driver.read(VIRTIO_MMIO_CONFIG_GENERATION);
+    driver.transport.change(|_| ((), ConfigChange::No));
+    assert_eq!(driver.read(VIRTIO_MMIO_CONFIG_GENERATION), before);
+}
+
+#[test]
+fn device_that_gives_up_again_and_again_says_so_once_a_second() {
+    let (driver, _) = active();
+    let mut inner = driver.transport.lock();
+    let start = Instant::now();
+    let said = (0..3000).filter(|ms| {
+        inner.failure = Some("broken".into());
+        inner.take_failure(start + Duration::from_millis(*ms)).is_some()
+    });
+    assert_eq!(said.count(), 3);
+    assert_eq!(inner.take_failure(start + Duration::from_secs(9)), None, "nothing happened since");
+}
+
+#[test]
+fn driver_that_wants_no_interrupt_gets_none() {
+    let (driver, _) = active();
+    let flags = |flags: u16| {
+        driver.memory.write_obj(flags, GuestAddress(Driver::<Probe>::rings(0) + testing::AVAIL)).unwrap();
+    };
+    flags(1);
+    driver.send(0, 0, &[(BUFFERS, 100, false)]);
+    assert_eq!((driver.used(0).len(), driver.interrupted()), (1, false));
+    flags(0);
+    driver.send(0, 1, &[(BUFFERS, 100, false)]);
+    assert_eq!((driver.used(0).len(), driver.interrupted()), (2, true));
+    driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+    assert!(!driver.interrupted(), "nothing is new");
+}
+
+#[test]
+fn chain_is_no_longer_than_its_queue() {
+    let (driver, _) = active();
+    let table = BUFFERS + 0x1_0000;
+    // A table of 1000 descriptors of a byte each, in a queue of 16.
+    for at in 0..1000_u16 {
+        driver.write_descriptor(table + u64::from(at) * 16, BUFFERS, 1, if at == 999 { 0 } else { NEXT }, at + 1);
+    }
+    driver.descriptor(0, 0, table, 16_000, INDIRECT, 0);
+    driver.offer(0, 0);
+    driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+    assert_eq!(driver.used(0), [(0, 16)]);
 }
 
 #[test]

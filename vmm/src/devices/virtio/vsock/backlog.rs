@@ -6,21 +6,22 @@ use std::os::unix::net::UnixStream;
 use vm_memory::VolatileSlice;
 use zeroize::Zeroizing;
 
-use super::credit::BUFFER_SIZE;
-
-const SIZE: usize = BUFFER_SIZE as usize;
-
 /// A ring of guest data on its way to the host. It has memory only while it holds something, and
 /// gives it back wiped.
-#[derive(Default)]
 pub(super) struct Backlog {
-    /// Empty or of [`SIZE`]: it never grows, which would leave copies behind.
+    size: usize,
+    /// Empty or of `size` bytes: it never grows, which would leave copies behind.
     bytes: Zeroizing<Vec<u8>>,
     start: usize,
     len: usize,
 }
 
 impl Backlog {
+    /// An empty one that takes `size` bytes.
+    pub(super) fn new(size: usize) -> Self {
+        Self { size, bytes: Zeroizing::default(), start: 0, len: 0 }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -28,10 +29,10 @@ impl Backlog {
     /// Appends `slice`, for which the caller knows that there is room.
     pub(super) fn push(&mut self, slice: &VolatileSlice) {
         if self.bytes.is_empty() {
-            self.bytes = Zeroizing::new(vec![0; SIZE]);
+            self.bytes = Zeroizing::new(vec![0; self.size]);
         }
-        debug_assert!(slice.len() <= SIZE - self.len);
-        let end = (self.start + self.len) % SIZE;
+        debug_assert!(slice.len() <= self.size - self.len);
+        let end = (self.start + self.len) % self.size;
         let first = slice.copy_to(&mut self.bytes[end..]);
         let second = slice.offset(first).map_or(0, |rest| rest.copy_to(&mut self.bytes[..self.start]));
         self.len += first + second;
@@ -44,10 +45,10 @@ impl Backlog {
     pub(super) fn flush(&mut self, mut socket: &UnixStream) -> io::Result<usize> {
         let before = self.len;
         while self.len > 0 {
-            let end = SIZE.min(self.start + self.len);
+            let end = self.size.min(self.start + self.len);
             match socket.write(&self.bytes[self.start..end]) {
                 Ok(count) => {
-                    self.start = (self.start + count) % SIZE;
+                    self.start = (self.start + count) % self.size;
                     self.len -= count;
                 }
                 Err(err) if err.kind() == ErrorKind::WouldBlock => break,
@@ -64,7 +65,7 @@ impl Backlog {
 
     /// Forgets everything; the number of bytes that were there.
     pub(super) fn clear(&mut self) -> usize {
-        std::mem::take(self).len
+        std::mem::replace(self, Self::new(self.size)).len
     }
 }
 
@@ -75,6 +76,8 @@ mod tests {
 
     use super::*;
 
+    const SIZE: usize = 64 << 10;
+
     #[test]
     fn bytes_leave_in_order_across_the_end_of_the_ring() {
         let (near, mut far) = UnixStream::pair().unwrap();
@@ -83,7 +86,7 @@ mod tests {
         // The socket is full, but for a little.
         while (&near).write(&[0; 1000]).is_ok() {}
         let mut next = 0_u32;
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::new(SIZE);
         let mut got = Vec::new();
         let mut taken = 0;
         while taken < 300_000 {

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use super::packet::PORT_ANY;
 
@@ -11,6 +12,8 @@ const LINE_MAX: usize = 32;
 /// A client, and what there is of its line.
 pub(super) struct Client {
     pub(super) socket: UnixStream,
+    /// When it is sent away if it has not said everything.
+    pub(super) deadline: Instant,
     line: [u8; LINE_MAX],
     len: usize,
 }
@@ -27,8 +30,8 @@ pub(super) enum Line {
 }
 
 impl Client {
-    pub(super) fn new(socket: UnixStream) -> Self {
-        Self { socket, line: [0; LINE_MAX], len: 0 }
+    pub(super) fn new(socket: UnixStream, deadline: Instant) -> Self {
+        Self { socket, deadline, line: [0; LINE_MAX], len: 0 }
     }
 
     /// Reads up to the end of the line and not a byte further: what follows is for the guest.
@@ -76,7 +79,7 @@ mod tests {
     fn line_in_pieces_is_waited_for_and_what_follows_is_left() {
         let (near, mut far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        let mut client = Client::new(near);
+        let mut client = Client::new(near, Instant::now());
         far.write_all(b"CONN").unwrap();
         assert_eq!(client.read_line(), Line::Incomplete);
         far.write_all(b"ECT 7\nhello").unwrap();
@@ -92,7 +95,7 @@ mod tests {
             let (near, mut far) = UnixStream::pair().unwrap();
             far.write_all(bytes).unwrap();
             drop(far);
-            assert_eq!(Client::new(near).read_line(), Line::Invalid);
+            assert_eq!(Client::new(near, Instant::now()).read_line(), Line::Invalid);
         }
     }
 }

@@ -87,27 +87,33 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A client of the host's, which wants to talk to the guest.
-    pub(super) fn from_host(ports: Ports, socket: UnixStream, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn from_host(ports: Ports, socket: UnixStream, buffer: u32, metrics: Arc<Metrics>) -> Self {
         let deadline = Some(Instant::now() + TIMEOUT);
-        Self { stage: Stage::Asking { sent: false }, deadline, ..Self::open(ports, socket, metrics) }
+        Self { stage: Stage::Asking { sent: false }, deadline, ..Self::open(ports, socket, buffer, metrics) }
     }
 
     /// A request of the guest's, which somebody on the host has accepted.
-    pub(super) fn from_guest(ports: Ports, socket: UnixStream, metrics: Arc<Metrics>, request: &Header) -> Self {
-        let mut connection = Self { owes_response: true, ..Self::open(ports, socket, metrics) };
+    pub(super) fn from_guest(
+        ports: Ports,
+        socket: UnixStream,
+        buffer: u32,
+        metrics: Arc<Metrics>,
+        request: &Header,
+    ) -> Self {
+        let mut connection = Self { owes_response: true, ..Self::open(ports, socket, buffer, metrics) };
         // Nothing was sent yet: whatever the guest says about it starts the count.
         connection.credit.hear(&Header { fwd_cnt: 0, ..*request }).ok();
         connection
     }
 
-    fn open(ports: Ports, socket: UnixStream, metrics: Arc<Metrics>) -> Self {
+    fn open(ports: Ports, socket: UnixStream, buffer: u32, metrics: Arc<Metrics>) -> Self {
         Self {
             ports,
             socket,
             stage: Stage::Open,
             metrics,
-            backlog: Backlog::default(),
-            credit: Credit::default(),
+            backlog: Backlog::new(buffer as usize),
+            credit: Credit::new(buffer),
             owes_response: false,
             owes_update: false,
             asked: false,

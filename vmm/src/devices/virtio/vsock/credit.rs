@@ -3,8 +3,10 @@
 
 use super::packet::Header;
 
-/// The host's buffer for each connection, in bytes.
+/// The host's buffer for a connection, in bytes.
 pub(super) const BUFFER_SIZE: u32 = 64 << 10;
+/// The same where there are many connections.
+pub(super) const BUFFER_SIZE_MANY: u32 = 4 << 10;
 /// More than this is never on its way to a guest, whatever it promises to take.
 const WINDOW_MAX: u32 = 1 << 30;
 
@@ -15,6 +17,8 @@ pub(super) struct Impossible;
 /// One connection's accounts.
 #[derive(Debug, Default)]
 pub(super) struct Credit {
+    /// The host's buffer.
+    size: u32,
     /// From the guest: what came, what of it the host has, and what of that the guest was told.
     received: u32,
     forwarded: u32,
@@ -26,6 +30,11 @@ pub(super) struct Credit {
 }
 
 impl Credit {
+    /// With a buffer of `size` bytes on the host's side.
+    pub(super) fn new(size: u32) -> Self {
+        Self { size, ..Self::default() }
+    }
+
     /// Takes note of what every packet of the guest's carries.
     ///
     /// # Errors
@@ -59,7 +68,7 @@ impl Credit {
     /// # Errors
     /// There is no room for them.
     pub(super) fn receive(&mut self, len: u32) -> Result<(), Impossible> {
-        if len > BUFFER_SIZE - self.received.wrapping_sub(self.forwarded) {
+        if len > self.size - self.received.wrapping_sub(self.forwarded) {
             return Err(Impossible);
         }
         self.received = self.received.wrapping_add(len);
@@ -73,13 +82,13 @@ impl Credit {
 
     /// Whether the guest should hear that there is room again: it knows of less than half a buffer.
     pub(super) fn update_is_due(&self) -> bool {
-        self.forwarded != self.told && self.received.wrapping_sub(self.told) > BUFFER_SIZE / 2
+        self.forwarded != self.told && self.received.wrapping_sub(self.told) > self.size / 2
     }
 
     /// Writes the host's side of the account into a packet.
     pub(super) fn tell(&mut self, header: &mut Header) {
         self.told = self.forwarded;
-        header.buf_alloc = BUFFER_SIZE;
+        header.buf_alloc = self.size;
         header.fwd_cnt = self.forwarded;
     }
 }
@@ -95,7 +104,7 @@ mod tests {
 
     #[test]
     fn peer_room_shrinks_with_what_is_sent_and_grows_with_what_is_forwarded() {
-        let mut credit = Credit::default();
+        let mut credit = Credit::new(BUFFER_SIZE);
         credit.hear(&says(100, 0)).unwrap();
         credit.send(60);
         assert_eq!(credit.peer_room(), 40);
@@ -107,7 +116,7 @@ mod tests {
 
     #[test]
     fn stale_counter_is_ignored_and_one_ahead_is_a_lie() {
-        let mut credit = Credit::default();
+        let mut credit = Credit::new(BUFFER_SIZE);
         credit.hear(&says(100, 0)).unwrap();
         credit.send(60);
         credit.hear(&says(100, 50)).unwrap();
@@ -118,7 +127,7 @@ mod tests {
 
     #[test]
     fn counters_wrap() {
-        let mut credit = Credit { sent: u32::MAX, peer_forwarded: u32::MAX, ..Credit::default() };
+        let mut credit = Credit { sent: u32::MAX, peer_forwarded: u32::MAX, ..Credit::new(BUFFER_SIZE) };
         credit.hear(&says(100, u32::MAX)).unwrap();
         credit.send(10);
         assert_eq!(credit.peer_room(), 90);
@@ -128,7 +137,7 @@ mod tests {
 
     #[test]
     fn receiving_more_than_the_buffer_is_a_lie() {
-        let mut credit = Credit::default();
+        let mut credit = Credit::new(BUFFER_SIZE);
         credit.receive(BUFFER_SIZE).unwrap();
         assert_eq!(credit.receive(1), Err(Impossible));
         credit.forward(1);
@@ -137,7 +146,7 @@ mod tests {
 
     #[test]
     fn update_is_due_when_the_guest_knows_of_less_than_half_a_buffer() {
-        let mut credit = Credit::default();
+        let mut credit = Credit::new(BUFFER_SIZE);
         credit.receive(BUFFER_SIZE / 2).unwrap();
         credit.forward(BUFFER_SIZE as usize / 2);
         assert!(!credit.update_is_due());

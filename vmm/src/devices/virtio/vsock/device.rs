@@ -20,7 +20,7 @@ const F_STREAM: u64 = 1 << 0;
 pub struct Vsock {
     /// The guest's context id.
     config: [u8; 8],
-    muxer: Muxer,
+    pub(super) muxer: Muxer,
     /// In each direction.
     pub(super) turns: Turns,
 }

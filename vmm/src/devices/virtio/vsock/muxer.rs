@@ -15,14 +15,23 @@ use vmm_sys_util::timerfd::TimerFd;
 use super::client::{Client, Line};
 use super::config::Error;
 use super::connection::{Connection, End, Outgoing, TIMEOUT};
+use super::credit::{BUFFER_SIZE, BUFFER_SIZE_MANY};
 use super::listener::{self, Listener};
 use super::metrics::Metrics;
 use super::packet::{HEADER_SIZE, HOST_CID, Header, PORT_ANY, Packet, STREAM, Space, op};
 use super::ports::Ports;
 use crate::devices::virtio::Turn;
+use crate::limits;
 
-/// The most connections, clients that have not said what they want among them.
+/// The most connections, clients that have not said what they want among them. With few descriptors there are
+/// fewer: half of them are left for the rest of the VMM.
 pub(super) const CONNECTIONS_MAX: usize = 1023;
+/// The most clients that have not said what they want.
+const CLIENTS_MAX: usize = 256;
+/// So many connections have a large buffer, and those beyond a small one: 12 MiB in all.
+const LARGE_BUFFERS: usize = 128;
+/// How long a client has for saying it.
+const CLIENT_TIME: Duration = Duration::from_secs(10);
 /// With so many RSTs waiting for rx buffers the device takes no more packets.
 const RESETS_MAX: usize = 256;
 /// Ports for host processes, from here to twice this, as Firecracker counts them.
@@ -41,6 +50,7 @@ const EVENTS: usize = 32;
 /// The host's side of a vsock device.
 pub(super) struct Muxer {
     guest_cid: u64,
+    connections_max: usize,
     listener: Listener,
     epoll: Epoll,
     timer: TimerFd,
@@ -65,6 +75,7 @@ impl Muxer {
     pub(super) fn new(guest_cid: u32, path: &Path) -> Result<Self, Error> {
         let muxer = Self {
             guest_cid: guest_cid.into(),
+            connections_max: CONNECTIONS_MAX.min(limits::descriptors() / 2),
             epoll: Epoll::new().map_err(Error::Watch)?,
             timer: TimerFd::new().map_err(|err| Error::Watch(err.into()))?,
             listener: Listener::bind(path)?,
@@ -100,6 +111,25 @@ impl Muxer {
     /// Whether [`Self::send`] may have something for the guest.
     pub(super) fn has_pending(&self) -> bool {
         !self.resets.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Entries that wait for the guest, and connections.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.ready.len(), self.connections.len())
+    }
+
+    #[cfg(test)]
+    pub(super) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Lets the clients' time go by.
+    #[cfg(test)]
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.clients.values_mut().for_each(|client| client.deadline -= time);
+        self.wake = None;
+        self.wake_at(Instant::now());
     }
 
     /// Deals with what happened on the host's side, for one turn.
@@ -216,7 +246,7 @@ impl Muxer {
     }
 
     fn add_client(&mut self, socket: UnixStream) {
-        if self.is_full() {
+        if self.is_full() || self.clients.len() >= CLIENTS_MAX {
             log::debug!("A vsock client is one too many");
             return;
         }
@@ -230,8 +260,12 @@ impl Muxer {
             return self.metrics.muxer_event_fails.inc();
         }
         self.next_client = self.next_client.wrapping_add(1).max(FIRST_CLIENT);
-        self.clients.insert(number, Client::new(socket));
+        let deadline = Instant::now() + CLIENT_TIME;
+        self.clients.insert(number, Client::new(socket, deadline));
         self.serve_client(number);
+        if self.clients.contains_key(&number) {
+            self.wake_at(deadline);
+        }
     }
 
     fn serve_client(&mut self, number: u32) {
@@ -240,10 +274,7 @@ impl Muxer {
         if line == Line::Incomplete {
             return;
         }
-        let Some(client) = self.clients.remove(&number) else { return };
-        if self.clients.is_empty() {
-            self.clients = HashMap::new();
-        }
+        let Some(client) = self.forget_client(number) else { return };
         match line {
             Line::Connect(port) => self.request(client.socket, port),
             Line::Incomplete | Line::Invalid => {
@@ -251,6 +282,14 @@ impl Muxer {
                 self.metrics.conn_event_fails.inc();
             }
         }
+    }
+
+    fn forget_client(&mut self, number: u32) -> Option<Client> {
+        let client = self.clients.remove(&number);
+        if self.clients.is_empty() {
+            self.clients = HashMap::new();
+        }
+        client
     }
 
     /// Asks the guest for a connection to `port`.
@@ -262,7 +301,7 @@ impl Muxer {
         self.next_port = next_port(ports.host);
         let event = EpollEvent::new(watched(), ports.token());
         match self.epoll.ctl(ControlOperation::Modify, socket.as_raw_fd(), event) {
-            Ok(()) => self.add(ports, Connection::from_host(ports, socket, self.metrics.clone())),
+            Ok(()) => self.add(ports, Connection::from_host(ports, socket, self.buffer_size(), self.metrics.clone())),
             Err(_) => self.metrics.muxer_event_fails.inc(),
         }
     }
@@ -280,9 +319,15 @@ impl Muxer {
             }
         };
         match self.watch(socket.as_raw_fd(), ports) {
-            Ok(()) => self.add(ports, Connection::from_guest(ports, socket, self.metrics.clone(), request)),
+            Ok(()) => self
+                .add(ports, Connection::from_guest(ports, socket, self.buffer_size(), self.metrics.clone(), request)),
             Err(_) => self.refuse(request),
         }
+    }
+
+    /// What the next connection may hold of the guest's data: the sum of all is bounded.
+    fn buffer_size(&self) -> u32 {
+        if self.connections.len() < LARGE_BUFFERS { BUFFER_SIZE } else { BUFFER_SIZE_MANY }
     }
 
     fn path_of(&self, port: u32) -> PathBuf {
@@ -313,6 +358,10 @@ impl Muxer {
 
     fn end(&mut self, ports: Ports, end: &End) {
         let Some(connection) = self.connections.remove(&ports) else { return };
+        if connection.queued {
+            // The next of these ports is queued by itself.
+            self.ready.retain(|ready| *ready != ports);
+        }
         log::debug!("{ports}: {end:?}");
         self.metrics.conns_removed.inc();
         if *end == End::Broken {
@@ -345,31 +394,26 @@ impl Muxer {
     }
 
     fn is_full(&self) -> bool {
-        self.connections.len() + self.clients.len() >= CONNECTIONS_MAX
+        self.connections.len() + self.clients.len() >= self.connections_max
     }
 
     /// The timer has woken: ends what has not gone on, and sets it for what is next.
     fn expire(&mut self) {
         let now = Instant::now();
         let late = self.wake.take().is_some_and(|wake| now.duration_since(wake) > LATE);
-        let mut overdue = Vec::new();
-        let mut next: Option<Instant> = None;
-        for (ports, connection) in &mut self.connections {
-            let Some(deadline) = &mut connection.deadline else { continue };
-            if *deadline <= now && !late {
-                overdue.push(*ports);
-                continue;
-            }
-            if *deadline <= now {
-                *deadline = now + TIMEOUT;
-            }
-            next = Some(next.map_or(*deadline, |next| next.min(*deadline)));
-        }
+        let deadlines = self.connections.iter_mut().filter_map(|(ports, it)| Some((*ports, it.deadline.as_mut()?)));
+        let (overdue, next) = expired(deadlines, now, late.then_some(TIMEOUT));
         for ports in overdue {
             self.metrics.conns_killed.inc();
             self.end(ports, &End::Done);
         }
-        if let Some(next) = next {
+        let deadlines = self.clients.iter_mut().map(|(number, client)| (*number, &mut client.deadline));
+        let (silent, next_client) = expired(deadlines, now, late.then_some(CLIENT_TIME));
+        for number in silent {
+            self.metrics.conns_killed.inc();
+            self.forget_client(number);
+        }
+        if let Some(next) = next.into_iter().chain(next_client).min() {
             self.wake_at(next);
         }
         if self.starved {
@@ -391,6 +435,28 @@ impl Muxer {
     fn watch(&self, descriptor: RawFd, ports: Ports) -> io::Result<()> {
         self.epoll.ctl(ControlOperation::Add, descriptor, EpollEvent::new(watched(), ports.token()))
     }
+}
+
+/// Who is overdue, and the next deadline of the others. With `again` all who are get so much more time.
+fn expired<'a, T>(
+    deadlines: impl Iterator<Item = (T, &'a mut Instant)>,
+    now: Instant,
+    again: Option<Duration>,
+) -> (Vec<T>, Option<Instant>) {
+    let mut overdue = Vec::new();
+    let mut next: Option<Instant> = None;
+    for (who, deadline) in deadlines {
+        match again {
+            _ if *deadline > now => {}
+            Some(again) => *deadline = now + again,
+            None => {
+                overdue.push(who);
+                continue;
+            }
+        }
+        next = Some(next.map_or(*deadline, |next| next.min(*deadline)));
+    }
+    (overdue, next)
 }
 
 /// Edge-triggered, as the device's own descriptor is: what is not used up is remembered, not seen again.

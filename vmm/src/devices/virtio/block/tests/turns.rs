@@ -121,6 +121,41 @@ fn large_write_goes_on_turn_by_turn() {
 }
 
 #[test]
+fn large_request_begins_anew_in_the_file_of_an_update() {
+    let (driver, old, contents) = large(VIRTIO_BLK_T_OUT);
+    let data: Vec<u8> = contents.iter().map(|byte| !byte).collect();
+    driver.put(DATA, &data[..5 << 18]);
+    driver.put(DATA + 0x80_0000, &data[5 << 18..]);
+    driver.offer(0, 0);
+    driver.write(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+    assert!(driver.transport.look(Block::is_partial), "nothing is left to go on with");
+    let new = TempFile::new().unwrap();
+    new.as_file().set_len(data.len() as u64).unwrap();
+    change(&driver, &update(Some(new.as_path()), None)).unwrap();
+    (0..8).for_each(|_| driver.transport.host_event());
+    assert_eq!(driver.bytes(STATUS, 1), [OK]);
+    let written = std::fs::read(new.as_path()).unwrap();
+    assert!(written == data, "a part of it is in {}", old.as_path().display());
+}
+
+#[test]
+fn erased_bytes_count_as_written() {
+    for kind in [VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES] {
+        let file = file(16);
+        let limited = Drive { rate_limiter: Some(limits(4096, 100)), ..drive(file.as_path()) };
+        let driver = Driver::active(Block::open(&limited).unwrap(), 0);
+        assert_eq!(erase(&driver, kind, 0, 8, 0).0, OK);
+        put_header(&driver, VIRTIO_BLK_T_IN, 8);
+        driver.send(0, 8, &[(HEADER, 16, false), (DATA, 512, true), (STATUS, 1, true)]);
+        assert_eq!(driver.bytes(STATUS, 1), [UNTOUCHED], "{kind}: the limit was not used up");
+        // A range outside the disk costs nothing.
+        let driver = Driver::active(Block::open(&limited).unwrap(), 0);
+        assert_eq!(erase(&driver, kind, 12, 8, 0).0, IOERR);
+        assert_eq!(request(&driver, VIRTIO_BLK_T_IN, 8, &[(DATA, 4096, true)]).0, OK);
+    }
+}
+
+#[test]
 fn large_request_that_is_changed_or_forgotten_meanwhile_begins_anew() {
     let (driver, _file, contents) = large(VIRTIO_BLK_T_IN);
     driver.offer(0, 0);

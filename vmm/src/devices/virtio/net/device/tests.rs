@@ -77,13 +77,6 @@ fn features_offer_mac_and_mtu_only_if_given() {
 }
 
 #[test]
-fn offload_follows_the_driver_and_never_lacks_checksums() {
-    assert_eq!(offload(GUEST_GSO), 0);
-    assert_eq!(offload(1 << VIRTIO_NET_F_GUEST_CSUM), libc::TUN_F_CSUM);
-    assert_eq!(offload(OFFLOADS), libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_UFO);
-}
-
-#[test]
 fn sent_frame_is_gathered_from_its_chain() {
     let (driver, peer) = active(0);
     let frame = frame(100);

@@ -156,6 +156,51 @@ fn packets_are_exchanged_in_turns() {
 }
 
 #[test]
+fn connections_that_come_and_go_leave_nothing_to_be_sent() {
+    let mut guest = Guest::without_buffers();
+    let listener = guest.listen(HOST);
+    // One that stays, so that the device is never without connections.
+    guest.tx(Header { src_port: 7, ..header(op::REQUEST) }, &[]);
+    let _stays = listener.accept().unwrap();
+    for _ in 0..1000 {
+        guest.tx(header(op::REQUEST), &[]);
+        guest.tx(header(op::RST), &[]);
+        let _ = listener.accept().unwrap();
+    }
+    guest.driver.transport.look(|vsock| {
+        let (ready, connections) = vsock.muxer.waiting();
+        assert!(ready <= connections, "{ready} entries for {connections} connections");
+    });
+    guest.offer();
+    assert_eq!(guest.ops(), [(op::RESPONSE, 0)]);
+}
+
+#[test]
+fn silent_clients_go_and_keep_nobody_out() {
+    let mut guest = Guest::new();
+    let listener = guest.listen(HOST);
+    let silent: Vec<_> = (0..400)
+        .map(|_| {
+            let client = guest.client();
+            guest.driver.transport.host_event();
+            client
+        })
+        .collect();
+    let clients = |guest: &Guest| guest.driver.transport.look(|vsock| vsock.muxer.clients());
+    assert!(clients(&guest) <= 256, "they take all places");
+    guest.tx(header(op::REQUEST), &[]);
+    assert_eq!(guest.ops(), [(op::RESPONSE, 0)]);
+    drop(listener);
+    guest.driver.transport.change(|vsock| (vsock.muxer.pass(Duration::from_secs(11)), ConfigChange::No));
+    let start = std::time::Instant::now();
+    while clients(&guest) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "they stay");
+        guest.driver.transport.host_event();
+    }
+    drop(silent);
+}
+
+#[test]
 fn guest_that_asks_and_does_not_listen_waits() {
     let mut guest = Guest::without_buffers();
     // As many as have a place for their answers, and a queue full.
