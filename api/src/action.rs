@@ -157,10 +157,3 @@ pub struct Call {
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Reply, Fault>>,
 }
-
-impl Call {
-    /// Answers. That the client has gone meanwhile is nobody's fault.
-    pub fn answer(self, result: Result<Reply, Fault>) {
-        drop(self.reply.send(result));
-    }
-}

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_secretvmm_global_optspecs
-    string join \n kernel= initrd= cmdline= mem= cpus= memory= disk= net= vsock= rng api-sock= config-file= no-api id= metadata= http-api-max-payload-size= mmds-size-limit= attestation-key= log-level= log-path= show-level show-log-origin module= metrics-path= boot-timer no-seccomp seccomp-filter= shutdown-timeout= start-time-us= start-time-cpu-us= parent-cpu-time-us= h/help V/version
+    string join \n kernel= initrd= cmdline= mem= cpus= backing= memory= disk= net= vsock= rng api-sock= config-file= no-api id= metadata= http-api-max-payload-size= mmds-size-limit= attestation-key= log-level= log-path= show-level show-log-origin module= metrics-path= boot-timer no-seccomp seccomp-filter= shutdown-timeout= start-time-us= start-time-cpu-us= parent-cpu-time-us= h/help V/version
 end
 
 function __fish_secretvmm_needs_command
@@ -29,16 +29,17 @@ complete -c secretvmm -n "__fish_secretvmm_needs_command" -l initrd -d 'Initial 
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l cmdline -d 'Kernel command line; replaces the default altogether' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l mem -d 'Guest memory with a suffix K, M or G, at least 32M; rounded up to a multiple of 2M' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l cpus -d 'Number of vCPUs, 1 to 32' -r
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l memory -d 'What guest memory is made of: secret or shared; see below' -r
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l disk -d 'A disk, again for each further one; the first is the root device, unless --cmdline has a root=' -r
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l net -d 'A network interface on a TAP, again for each further one' -r
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l vsock -d 'Sockets between host and guest: the guest\'s context id, and a unix socket of the host\'s' -r
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l backing -d 'What guest memory is made of: secret (default) or shared; see below' -r
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l memory -d 'The name of --backing before' -r
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l disk -d 'Block device; may be repeated. The first is the root device, unless --cmdline has a root=' -r
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l net -d 'Network interface on a TAP device; may be repeated' -r
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l vsock -d 'Sockets between host and guest (vsock): the guest\'s CID, and a unix socket on the host' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l api-sock -d 'Serve the API on this unix socket' -r -F
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l config-file -d 'Take the VM from a JSON file with the API\'s resources' -r -F
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l id -d 'Name of the VM in the API and in logs' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l metadata -d 'Contents of the metadata service (MMDS), a JSON file' -r -F
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l http-api-max-payload-size -d 'Most bytes of one request\'s body' -r
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l mmds-size-limit -d 'Most bytes of the metadata service\'s contents; by default as much as a request\'s body' -r
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l http-api-max-payload-size -d 'Maximum size of a request body' -r
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l mmds-size-limit -d 'Maximum size of the metadata; by default that of a request body' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l attestation-key -d 'Sign tokens (GET /attestation) with this Ed25519 key; it is made, with mode 0600, if it is not there' -r -F
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l log-level -l level -d 'How much to log: off, error, warn (default), info, debug or trace' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l log-path -d 'Log to this file or named pipe instead of standard error' -r -F
@@ -50,7 +51,7 @@ complete -c secretvmm -n "__fish_secretvmm_needs_command" -l start-time-us -d 'W
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l start-time-cpu-us -d 'As above, of the CPU clock' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l parent-cpu-time-us -d 'CPU time of the parent' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l rng -d 'An entropy device'
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-api -d 'Serve no API; for callers that always say so'
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-api -d 'Do not serve the API (the default with --kernel or --config-file)'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l show-level -d 'Begin each message in the file with its level'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l show-log-origin -d 'Begin each message in the file with its place in the source'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l boot-timer -d 'Log how long the guest takes to boot, when it writes 123 to 0xc0000000'

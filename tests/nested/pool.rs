@@ -21,7 +21,7 @@ fn guest_on_the_pool_is_2m_and_leaves_the_direct_map_alone() -> Result<()> {
     on_clean_host(|| {
         jit::keep()?;
         let (before, free) = (DirectMap::now()?, pool_free()?);
-        let mut guest = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]).start()?;
+        let mut guest = own_guest()?.memory("512M").arguments(["--backing", "secret,pool=boot"]).start()?;
         guest.wait_for_shell()?;
         let info = assert_hidden(&guest)?;
         ensure!(info.pages == 512 * 256 && info.pool == info.pages, "Not all from the pool: {info:?}");
@@ -40,7 +40,7 @@ fn guest_on_the_pool_is_2m_and_leaves_the_direct_map_alone() -> Result<()> {
 fn sigkill_gives_the_pool_everything_back() -> Result<()> {
     on_clean_host(|| {
         let free = pool_free()?;
-        let mut guest = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]).start()?;
+        let mut guest = own_guest()?.memory("512M").arguments(["--backing", "secret,pool=boot"]).start()?;
         guest.wait_for_shell()?;
         guest.signal(nix::sys::signal::Signal::SIGKILL)?;
         guest.wait(secretvmm_tests::guest::STEP_LIMIT)?;
@@ -51,14 +51,14 @@ fn sigkill_gives_the_pool_everything_back() -> Result<()> {
 
 #[test]
 fn guest_larger_than_the_pool_is_refused_with_pool_boot() -> Result<()> {
-    let guest = own_guest()?.memory("2G").arguments(["--memory", "secret,pool=boot"]);
+    let guest = own_guest()?.memory("2G").arguments(["--backing", "secret,pool=boot"]);
     assert_preflight_refuses(&guest, &["pool of secret memory has", "secretmem=SIZE"])
 }
 
 #[test]
 fn guest_larger_than_the_pool_takes_free_memory_too_with_pool_auto() -> Result<()> {
     on_clean_host(|| {
-        let mut guest = own_guest()?.memory("2G").arguments(["--memory", "secret,populate=all"]).start()?;
+        let mut guest = own_guest()?.memory("2G").arguments(["--backing", "secret,populate=all"]).start()?;
         guest.wait_for_shell()?;
         let info = assert_hidden(&guest)?;
         ensure!(info.pages == 2048 * 256 && info.pool > 0 && info.pool < info.pages, "Not from both: {info:?}");
@@ -70,7 +70,7 @@ fn guest_larger_than_the_pool_takes_free_memory_too_with_pool_auto() -> Result<(
 fn pool_boot_without_the_right_is_refused_and_names_it() -> Result<()> {
     on_clean_host(|| {
         let free = pool_free()?;
-        let guest = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]).under(WITHOUT_RIGHT);
+        let guest = own_guest()?.memory("512M").arguments(["--backing", "secret,pool=boot"]).under(WITHOUT_RIGHT);
         assert_preflight_refuses(&guest, &["CAP_IPC_LOCK", "vm.secretmem_pool_group", "leave pool=boot out"])?;
         ensure!(pool_free()? == free, "The refused guest took something");
         Ok(())
@@ -80,7 +80,7 @@ fn pool_boot_without_the_right_is_refused_and_names_it() -> Result<()> {
 #[test]
 fn pool_auto_without_the_right_takes_free_memory_only() -> Result<()> {
     on_clean_host(|| {
-        let whole = ["--memory", "secret,populate=all"];
+        let whole = ["--backing", "secret,populate=all"];
         let mut guest = own_guest()?.memory("512M").arguments(whole).under(WITHOUT_RIGHT).start()?;
         guest.wait_for_shell()?;
         let info = assert_hidden(&guest)?;
@@ -113,7 +113,7 @@ fn page_that_fails_takes_its_2m_out_of_the_pool_for_good() -> Result<()> {
 fn pool_group_has_the_right_and_nobody_else() -> Result<()> {
     on_clean_host(|| {
         let _group = PoolGroup::set(4242)?;
-        let builder = own_guest()?.memory("512M").arguments(["--memory", "secret,pool=boot"]);
+        let builder = own_guest()?.memory("512M").arguments(["--backing", "secret,pool=boot"]);
         let outsider = builder.clone().under(WITHOUT_RIGHT);
         assert_preflight_refuses(&outsider, &["CAP_IPC_LOCK", "vm.secretmem_pool_group"])?;
 

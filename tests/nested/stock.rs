@@ -24,7 +24,7 @@ fn toy_guest_on_secret_memory_fails_with_efault() -> Result<()> {
 
 #[test]
 fn secretvmm_without_the_series_refuses_and_names_the_way_out() -> Result<()> {
-    on_clean_host(|| assert_preflight_refuses(&own_guest()?, &["KVM_CAP_SECRETMEM", "--memory shared"]))
+    on_clean_host(|| assert_preflight_refuses(&own_guest()?, &["KVM_CAP_SECRETMEM", "--backing shared"]))
 }
 
 #[test]

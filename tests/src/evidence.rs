@@ -44,7 +44,7 @@ fn probe_guest(title: &str, mem: &str, backing: Backing) -> Result<Findings> {
     if backing == Backing::Shared {
         builder = builder.shared_memory();
     }
-    let option = if backing == Backing::Shared { " --memory shared" } else { "" };
+    let option = if backing == Backing::Shared { " --backing shared" } else { "" };
     println!("\n== {title}: secretvmm --kernel bzImage --mem {mem}{option}");
     let mut guest = builder.start()?;
     let (canary, line) = guest.wait_for_canary()?;

@@ -133,7 +133,7 @@ impl GuestBuilder {
 
     /// Ordinary memory instead of hidden memory: the control.
     pub fn shared_memory(self) -> Self {
-        self.arguments(["--memory", "shared"])
+        self.arguments(["--backing", "shared"])
     }
 
     /// An initial RAM disk.

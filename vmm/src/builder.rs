@@ -65,8 +65,8 @@ pub enum Error {
 pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Result<Vmm, Error> {
     let begun = Instant::now();
     let Prepared { mut kernel, mut initrd, plan, kvm, devices, output } = prepared;
-    let kind = if config.measured { config.ram.for_evidence() } else { config.ram };
-    let ram = GuestRam::create(kind, config.memory)?;
+    let kind = if config.measured { config.backing.for_evidence() } else { config.backing };
+    let ram = GuestRam::create(kind, config.mem_size)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
     let cmdline = config.full_cmdline();
@@ -82,7 +82,7 @@ pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Re
     let buses = Arc::new(buses);
     acpi::write_tables(memory, config.cpus, devices.slots())?;
     reset_vector::write(memory)?;
-    let entry = write_boot_info(memory, &kernel, &BootInfo { ram: config.memory, initrd: plan.initrd })?;
+    let entry = write_boot_info(memory, &kernel, &BootInfo { ram: config.mem_size, initrd: plan.initrd })?;
     let vcpus = vcpus(&kvm, &vm, config.cpus, entry)?;
     let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, buses.clone(), control.clone())).collect();
     kvm::install_kick_handler()?;

@@ -18,7 +18,7 @@ use crate::memory::{RamKind, SecretOptions};
 use crate::sandbox::Seccomp;
 
 const AFTER_HELP: &str = "\
-Memory:
+Backing of guest memory:
   secret           memfd_secret: absent from the host kernel's direct map, for this process alone
     ,huge=auto       2 MiB pages where there are any, else 4 KiB (default)
     ,huge=require    2 MiB pages or an error
@@ -105,21 +105,24 @@ struct Machine {
     /// Number of vCPUs, 1 to 32
     #[arg(long, value_name = "N", default_value_t = 1, requires = "kernel", value_parser = clap::value_parser!(u8).range(1..=i64::from(config::MAX_CPUS)))]
     cpus: u8,
-    /// What guest memory is made of: secret or shared; see below
-    #[arg(long, value_name = "KIND", default_value = "secret", value_parser = parse_ram, requires = "kernel")]
-    memory: RamKind,
+    /// What guest memory is made of: secret (default) or shared; see below
+    #[arg(long, value_name = "KIND", value_parser = parse_backing, requires = "kernel")]
+    backing: Option<RamKind>,
+    /// The name of --backing before.
+    #[arg(long, hide = true, value_name = "KIND", value_parser = parse_backing, requires = "kernel")]
+    memory: Option<RamKind>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Devices")]
 struct Devices {
-    /// A disk, again for each further one; the first is the root device, unless --cmdline has a root=
+    /// Block device; may be repeated. The first is the root device, unless --cmdline has a root=
     #[arg(long = "disk", value_name = "PATH[,ro]", value_parser = device::parse_disk, requires = "kernel")]
     disks: Vec<Disk>,
-    /// A network interface on a TAP, again for each further one
+    /// Network interface on a TAP device; may be repeated
     #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]", value_parser = device::parse_net, requires = "kernel")]
     nets: Vec<Net>,
-    /// Sockets between host and guest: the guest's context id, and a unix socket of the host's
+    /// Sockets between host and guest (vsock): the guest's CID, and a unix socket on the host
     #[arg(long, value_name = "cid=N,uds=PATH", value_parser = device::parse_vsock, requires = "kernel")]
     vsock: Option<Vsock>,
     /// An entropy device
@@ -136,7 +139,7 @@ struct Api {
     /// Take the VM from a JSON file with the API's resources
     #[arg(long, value_name = "JSON", conflicts_with = "kernel")]
     config_file: Option<PathBuf>,
-    /// Serve no API; for callers that always say so
+    /// Do not serve the API (the default with --kernel or --config-file)
     #[arg(long, conflicts_with = "api_sock")]
     no_api: bool,
     /// Name of the VM in the API and in logs
@@ -145,10 +148,10 @@ struct Api {
     /// Contents of the metadata service (MMDS), a JSON file
     #[arg(long, value_name = "JSON")]
     metadata: Option<PathBuf>,
-    /// Most bytes of one request's body
+    /// Maximum size of a request body
     #[arg(long, value_name = "BYTES", default_value_t = 51200)]
     http_api_max_payload_size: usize,
-    /// Most bytes of the metadata service's contents; by default as much as a request's body
+    /// Maximum size of the metadata; by default that of a request body
     #[arg(long, value_name = "BYTES")]
     mmds_size_limit: Option<usize>,
 }
@@ -237,13 +240,13 @@ pub struct Request {
 }
 
 /// `secret` with its options, or `shared`.
-fn parse_ram(text: &str) -> Result<RamKind, String> {
+fn parse_backing(text: &str) -> Result<RamKind, String> {
     let mut words = text.split(',');
     match words.next() {
         Some("secret") => words.try_fold(SecretOptions::default(), set_option).map(RamKind::Secret),
         Some("shared") if words.next().is_none() => Ok(RamKind::Shared),
         Some("shared") => Err("shared takes no options".to_owned()),
-        _ => Err("give secret or shared".to_owned()),
+        _ => Err("a backing is secret or shared; --mem has the size".to_owned()),
     }
 }
 
@@ -320,9 +323,9 @@ impl Cli {
             }
             (None, Some(kernel)) => Some(VmConfig {
                 initrd: self.boot.initrd,
-                memory: self.machine.mem,
+                mem_size: self.machine.mem,
                 cpus: self.machine.cpus,
-                ram: self.machine.memory,
+                backing: self.machine.backing()?,
                 drives: device::drives(self.devices.disks, &self.boot.cmdline),
                 networks: device::networks(self.devices.nets),
                 vsock: self.devices.vsock,
@@ -346,6 +349,16 @@ impl Cli {
         };
         let attestation_key = self.attestation.attestation_key;
         Ok(Request { options, config, api_sock, attestation_key, payload_limit, logger, metrics, metadata })
+    }
+}
+
+impl Machine {
+    /// What guest memory is made of, by the flag's name of today or of before.
+    fn backing(&self) -> Result<RamKind, config::Error> {
+        match (self.backing, self.memory) {
+            (Some(_), Some(_)) => Err(config::Error::BackingTwice),
+            (backing, before) => Ok(backing.or(before).unwrap_or(RamKind::Secret(SecretOptions::default()))),
+        }
     }
 }
 
@@ -405,13 +418,22 @@ mod tests {
     #[test]
     fn quick_line_gives_secret_memory_and_defaults() {
         let config = parse("secretvmm --kernel bzImage --mem 2G").unwrap();
-        assert_eq!(config, VmConfig { memory: 2 << 30, ..VmConfig::new("bzImage".into()) });
-        assert_eq!(config.ram, RamKind::Secret(SecretOptions::default()));
+        assert_eq!(config, VmConfig { mem_size: 2 << 30, ..VmConfig::new("bzImage".into()) });
+        assert_eq!(config.backing, RamKind::Secret(SecretOptions::default()));
     }
 
     #[test]
-    fn memory_takes_options_in_any_order() {
-        let ram = |text: &str| parse(&format!("secretvmm --kernel k --memory {text}")).unwrap().ram;
+    fn backing_has_its_old_name_but_not_both_and_errors_say_what_to_write() {
+        assert_eq!(parse("secretvmm --kernel k --memory shared").unwrap().backing, RamKind::Shared);
+        let both = parse("secretvmm --kernel k --backing secret --memory shared").unwrap_err();
+        assert_eq!(both, "--memory is the old name of --backing; give --backing alone");
+        let unknown = parse("secretvmm --kernel k --backing plain").unwrap_err();
+        assert!(unknown.contains("a backing is secret or shared; --mem has the size"), "{unknown}");
+    }
+
+    #[test]
+    fn backing_takes_options_in_any_order() {
+        let ram = |text: &str| parse(&format!("secretvmm --kernel k --backing {text}")).unwrap().backing;
         assert_eq!(ram("shared"), RamKind::Shared);
         let expected = SecretOptions { huge: Huge::Require, pool: Pool::Boot, ..SecretOptions::default() };
         assert_eq!(ram("secret,pool=boot,huge=require"), RamKind::Secret(expected));
@@ -487,13 +509,14 @@ mod tests {
             "secretvmm --kernel k --mem 0M",
             "secretvmm --kernel k --mem 31M --cpus 1 extra",
             "secretvmm --kernel k --mem 2M",
-            "secretvmm --kernel k --memory plain",
-            "secretvmm --kernel k --memory shared,huge=require",
-            "secretvmm --kernel k --memory secret,",
-            "secretvmm --kernel k --memory secret,huge",
-            "secretvmm --kernel k --memory secret,huge=yes",
-            "secretvmm --kernel k --memory secret,pages=2M",
-            "secretvmm --kernel k --memory secret,huge=off,pool=boot",
+            "secretvmm --kernel k --backing secret --memory secret",
+            "secretvmm --kernel k --backing plain",
+            "secretvmm --kernel k --backing shared,huge=require",
+            "secretvmm --kernel k --backing secret,",
+            "secretvmm --kernel k --backing secret,huge",
+            "secretvmm --kernel k --backing secret,huge=yes",
+            "secretvmm --kernel k --backing secret,pages=2M",
+            "secretvmm --kernel k --backing secret,huge=off,pool=boot",
             "secretvmm --kernel k --config-file f",
             "secretvmm --config-file /nonexistent",
             "secretvmm --api-sock /s --mem 1G",

@@ -30,11 +30,11 @@ pub struct VmConfig {
     /// The kernel command line; [`Self::full_cmdline`] has the root device too.
     pub cmdline: String,
     /// Guest RAM in bytes, a multiple of 2 MiB (see [`round_memory`]).
-    pub memory: u64,
+    pub mem_size: u64,
     /// vCPUs.
     pub cpus: u8,
     /// What guest RAM is made of.
-    pub ram: RamKind,
+    pub backing: RamKind,
     /// Disks, the root device first.
     pub drives: Vec<Drive>,
     /// Network interfaces.
@@ -66,8 +66,11 @@ pub enum Error {
     /// More than an address can say.
     #[error("{0} MiB of memory are more than any machine has")]
     MemoryTooLarge(u64),
-    /// 2 MiB pages or the pool for memory that is not hidden.
-    #[error("Pages of 2 MiB and of the boot pool are for hidden memory; shared memory has neither")]
+    /// Both names of one flag.
+    #[error("--memory is the old name of --backing; give --backing alone")]
+    BackingTwice,
+    /// 2 MiB pages or the pool for ordinary memory.
+    #[error("Pages of 2 MiB and of the boot pool are for secret memory; shared memory has neither")]
     SharedPages,
     /// The pool has no small pages.
     #[error("The boot pool has pages of 2 MiB only; leave out huge=off or pool=boot")]
@@ -126,9 +129,9 @@ impl VmConfig {
             kernel,
             initrd: None,
             cmdline: DEFAULT_CMDLINE.to_owned(),
-            memory: DEFAULT_MEMORY,
+            mem_size: DEFAULT_MEMORY,
             cpus: 1,
-            ram: RamKind::default(),
+            backing: RamKind::default(),
             drives: Vec::new(),
             networks: Vec::new(),
             vsock: None,
@@ -145,13 +148,13 @@ impl VmConfig {
         if !(1..=MAX_CPUS).contains(&self.cpus) {
             return Err(Error::Cpus(self.cpus));
         }
-        if self.memory < layout::RAM_MIN {
-            return Err(Error::MemoryTooSmall(self.memory));
+        if self.mem_size < layout::RAM_MIN {
+            return Err(Error::MemoryTooSmall(self.mem_size));
         }
-        if self.memory > 1 << 46 {
-            return Err(Error::MemoryTooLarge(self.memory >> 20));
+        if self.mem_size > 1 << 46 {
+            return Err(Error::MemoryTooLarge(self.mem_size >> 20));
         }
-        if let RamKind::Secret(SecretOptions { huge: Huge::Off, pool: Pool::Boot, .. }) = self.ram {
+        if let RamKind::Secret(SecretOptions { huge: Huge::Off, pool: Pool::Boot, .. }) = self.backing {
             return Err(Error::SmallPoolPages);
         }
         self.validate_devices()
@@ -228,9 +231,9 @@ mod tests {
         config.cpus = 0;
         assert!(config.validate().is_err());
         config.cpus = 32;
-        config.memory = layout::RAM_MIN - 1;
+        config.mem_size = layout::RAM_MIN - 1;
         assert!(matches!(config.validate(), Err(Error::MemoryTooSmall(_))));
-        config.memory = u64::MAX;
+        config.mem_size = u64::MAX;
         assert!(matches!(config.validate(), Err(Error::MemoryTooLarge(_))));
     }
 
@@ -238,7 +241,7 @@ mod tests {
     fn validate_small_pages_of_the_pool_are_refused() {
         let mut config = VmConfig::new("k".into());
         let options = SecretOptions { huge: Huge::Off, pool: Pool::Boot, ..SecretOptions::default() };
-        config.ram = RamKind::Secret(options);
+        config.backing = RamKind::Secret(options);
         assert!(matches!(config.validate(), Err(Error::SmallPoolPages)));
     }
 

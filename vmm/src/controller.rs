@@ -141,8 +141,8 @@ impl Controller {
             lock(&self.mmds).configure(mmds)?;
         }
         let prepared = preflight::run(&config, &self.mmds)?;
-        if config.ram == RamKind::Shared {
-            log::warn!("guest memory is ordinary memory, which this host can read (--memory shared)");
+        if config.backing == RamKind::Shared {
+            log::warn!("guest memory is ordinary memory, which this host can read (--backing shared)");
         }
         let mut vmm = builder::build(&config, prepared, self.control.clone())?;
         signals::block();

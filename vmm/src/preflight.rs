@@ -38,7 +38,7 @@ pub enum Error {
     /// The host kernel cannot run a guest on secret memory.
     #[error(
         "This host kernel cannot run a guest on secret memory (no KVM_CAP_SECRETMEM): boot a kernel with the secretvmm \
-         series (kernel-patches/), or give --memory shared for a guest that the host can read"
+         series (kernel-patches/), or give --backing shared for a guest that the host can read"
     )]
     NoSecretGuests,
     /// The host kernel has the series, but only parts of it.
@@ -104,18 +104,18 @@ pub fn run(config: &VmConfig, mmds: &SharedMmds) -> Result<Prepared, Error> {
     let kernel = Kernel::open(&config.kernel)?;
     let initrd = config.initrd.as_deref().map(Initrd::open).transpose()?;
     loader::check_cmdline(&config.full_cmdline(), kernel.cmdline_limit())?;
-    let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.memory)?;
+    let plan = Plan::new(&kernel, initrd.as_ref().map(Initrd::size), config.mem_size)?;
     let devices = open_devices(config, mmds)?;
     let output = open_output(config)?;
     let kvm = kvm::open()?;
     kvm::check(&kvm, config.cpus)?;
-    if let RamKind::Secret(options) = config.ram {
+    if let RamKind::Secret(options) = config.backing {
         // First: a kernel whose secret memory is switched off does not show the capability either.
         secretmem::probe()?;
         check_series(kvm::secretmem_features(&kvm), options.pool)?;
-        secretmem::memlock::make_room(config.memory)?;
+        secretmem::memlock::make_room(config.mem_size)?;
     }
-    room::check(config.memory, config.ram)?;
+    room::check(config.mem_size, config.backing)?;
     Ok(Prepared { kernel, initrd, plan, kvm, devices, output })
 }
 

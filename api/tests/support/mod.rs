@@ -83,7 +83,7 @@ fn vmm(call: Call) {
         Action::FlushMetrics => return,
         _ => Ok(Reply::NoContent),
     };
-    call.answer(result);
+    drop(call.reply.send(result));
 }
 
 /// A connection without a client library's good manners.

@@ -21,7 +21,7 @@ fn guest_ram_is_2m_in_the_file_and_in_stage_2_and_splits_nothing() -> Result<()>
     on_clean_host(|| {
         jit::keep()?;
         let before = DirectMap::now()?;
-        let mut guest = own_guest()?.memory("512M").arguments(["--memory", "secret,huge=require"]).start()?;
+        let mut guest = own_guest()?.memory("512M").arguments(["--backing", "secret,huge=require"]).start()?;
         guest.wait_for_shell()?;
         ensure!(guest.shell(FILL)?.contains("419430400"), "The guest could not fill its memory");
         let info = assert_hidden(&guest)?;
@@ -44,7 +44,7 @@ fn guest_ram_with_huge_off_is_4k_and_splits_the_direct_map() -> Result<()> {
     on_clean_host(|| {
         jit::keep()?;
         let before = DirectMap::now()?;
-        let mut guest = own_guest()?.memory("128M").arguments(["--memory", "secret,huge=off"]).start()?;
+        let mut guest = own_guest()?.memory("128M").arguments(["--backing", "secret,huge=off"]).start()?;
         guest.wait_for_shell()?;
         let info = assert_hidden(&guest)?;
         ensure!(info.huge == 0 && info.pages < 128 * 256, "Populated, or in 2 MiB pages: {info:?}");

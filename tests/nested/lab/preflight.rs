@@ -81,12 +81,12 @@ fn memory_more_than_the_control_group_allows() -> Result<()> {
 #[test]
 fn memory_more_than_an_unseen_control_group_allows() -> Result<()> {
     let guest = own_guest()?.memory("512M").under(["sh", "-c", IN_SMALL_GROUP, "unshare", "--cgroup"]);
-    let whole = guest.clone().arguments(["--memory", "secret,populate=all"]);
+    let whole = guest.clone().arguments(["--backing", "secret,populate=all"]);
     // Whether code of the VMM is among what the kernel takes back is not the same each time.
     for _ in 0..5 {
         refused(&whole, &["Memory ran out", "512 MiB", "--mem", "memory.max"])?;
     }
-    let guest = guest.arguments(["--memory", "secret,huge=require"]);
+    let guest = guest.arguments(["--backing", "secret,huge=require"]);
     refused(&guest, &["Pages of 2 MiB ran out", "512 MiB", "huge=auto", "memory.max"])
 }
 
@@ -98,16 +98,16 @@ fn memory_more_than_the_address_space_allows() -> Result<()> {
 
 #[test]
 fn pool_wanted_but_none_reserved() -> Result<()> {
-    let guest = own_guest()?.arguments(["--memory", "secret,pool=boot"]);
+    let guest = own_guest()?.arguments(["--backing", "secret,pool=boot"]);
     refused(&guest, &["no pool of secret memory", "secretmem=SIZE"])
 }
 
 #[test]
 fn memory_options_that_make_no_sense_are_usage_errors() -> Result<()> {
     for memory in ["shared,huge=require", "secret,huge=2M", "secret,pool=", "secret,", "hidden"] {
-        assert_refused(&own_guest()?.arguments(["--memory", memory]), 2, &["--memory"])?;
+        assert_refused(&own_guest()?.arguments(["--backing", memory]), 2, &["--backing"])?;
     }
-    let guest = own_guest()?.arguments(["--memory", "secret,huge=off,pool=boot"]);
+    let guest = own_guest()?.arguments(["--backing", "secret,huge=off,pool=boot"]);
     assert_refused(&guest, 2, &["2 MiB only", "huge=off", "pool=boot"])
 }
 
@@ -132,7 +132,7 @@ fn locked_memory_limit_too_low_and_fixed() -> Result<()> {
 #[test]
 fn locked_memory_limit_reached_unseen() -> Result<()> {
     let _other = populated(256 << 20)?;
-    let guest = own_guest()?.memory("256M").arguments(["--memory", "secret,populate=all"]).under(LIMITED_384M);
+    let guest = own_guest()?.memory("256M").arguments(["--backing", "secret,populate=all"]).under(LIMITED_384M);
     refused(&guest, &["RLIMIT_MEMLOCK", "393216 KiB", "256 MiB", "ulimit -l"])
 }
 

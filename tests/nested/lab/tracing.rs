@@ -14,7 +14,7 @@ const GUEST_PAGES: u64 = 128 * 256;
 fn events_agree_with_fdinfo_and_with_the_frames_of_the_guest() -> Result<()> {
     on_clean_host(|| {
         let trace = Trace::start()?;
-        let mut guest = own_guest()?.memory("128M").arguments(["--memory", "secret,populate=all"]).start()?;
+        let mut guest = own_guest()?.memory("128M").arguments(["--backing", "secret,populate=all"]).start()?;
         guest.wait_for_shell()?;
         let info = assert_hidden(&guest)?;
         let events = trace.events()?;

@@ -109,7 +109,7 @@ impl Running {
     fn start_guest(backing: Backing, option: &str, moment: Moment) -> Result<Self> {
         let pool = if backing == Backing::Secret2m { hold_pool()? } else { None };
         let load = (moment == Moment::Io).then(Load::new).transpose()?;
-        let builder = GuestBuilder::new(artifact(GUEST_BZIMAGE)?).memory(MEMORY).arguments(["--memory", option]);
+        let builder = GuestBuilder::new(artifact(GUEST_BZIMAGE)?).memory(MEMORY).arguments(["--backing", option]);
         if moment == Moment::Rebooted {
             let ending = builder.clone().parameters("secretvmm.exec=reboot").start()?.wait(BOOT_LIMIT)?;
             ensure!(ending == Ending::Code(0), "The guest's reboot ended with {ending:?}");

@@ -43,9 +43,9 @@ pub enum Error {
     /// Nothing was measured.
     #[error("What the VM has loaded was not measured")]
     NotMeasured,
-    /// `--memory shared`.
+    /// `--backing shared`.
     #[error(
-        "Guest memory is ordinary memory, which this host can read (--memory shared): there is nothing to attest; \
+        "Guest memory is ordinary memory, which this host can read (--backing shared): there is nothing to attest; \
          start the VM on secret memory"
     )]
     Shared,

@@ -8,12 +8,13 @@ use secretvmm_api::{
     BootSource, CpuTemplate, HugePages, MachineConfig, MemoryBackend, MemoryPool, MemoryPopulate, VmConfigFile,
 };
 
+use secretvmm_api::refused;
 use serde::de::DeserializeOwned;
 
 use super::{Error, VmConfig, round_memory};
 use crate::memory::{Huge, Pool, Populate, RamKind, SecretOptions};
 
-/// What a VM has that nobody has described: Firecracker's default machine, on hidden memory.
+/// What a VM has that nobody has described: Firecracker's default machine, on secret memory.
 const DEFAULT_MACHINE: MachineConfig = MachineConfig {
     vcpu_count: 1,
     mem_size_mib: 128,
@@ -63,9 +64,9 @@ impl VmConfig {
             config.cmdline = boot.boot_args.clone().unwrap_or(config.cmdline);
         }
         let mib = machine.mem_size_mib;
-        config.memory = mib.checked_mul(1 << 20).and_then(round_memory).ok_or(Error::MemoryTooLarge(mib))?;
+        config.mem_size = mib.checked_mul(1 << 20).and_then(round_memory).ok_or(Error::MemoryTooLarge(mib))?;
         config.cpus = machine.vcpu_count;
-        config.ram = ram_kind(&machine)?;
+        config.backing = ram_kind(&machine)?;
         config.drives = file.drives.clone();
         // The guest calls the first drive it finds /dev/vda.
         config.drives.sort_by_key(|drive| !drive.is_root_device);
@@ -79,7 +80,7 @@ impl VmConfig {
 
     /// The resources that describe this VM.
     pub fn to_resources(&self) -> VmConfigFile {
-        let (backend, options) = match self.ram {
+        let (backend, options) = match self.backing {
             RamKind::Secret(options) => (MemoryBackend::Secret, options),
             RamKind::Shared => (MemoryBackend::Shared, SecretOptions::default()),
         };
@@ -91,7 +92,7 @@ impl VmConfig {
             }),
             machine_config: Some(MachineConfig {
                 vcpu_count: self.cpus,
-                mem_size_mib: self.memory >> 20,
+                mem_size_mib: self.mem_size >> 20,
                 huge_pages: if options.huge == Huge::Require { HugePages::Require2M } else { HugePages::None },
                 memory_backend: backend,
                 memory_pool: if options.pool == Pool::Boot { MemoryPool::Boot } else { MemoryPool::Auto },
@@ -118,19 +119,13 @@ fn refuse(file: &VmConfigFile) -> Result<(), Error> {
     let machine = machine_of(file);
     let template = machine.cpu_template.is_some_and(|template| template != CpuTemplate::None);
     let there = [
-        (machine.smt, "vCPUs are cores of their own here; leave smt out"),
-        (template, "CPU templates are not supported; the guest sees the host's processor"),
-        (machine.track_dirty_pages, "Dirty pages are tracked for snapshots, which hidden memory cannot be saved to"),
-        (file.cpu_config.is_some(), "CPU configurations are not supported; the guest sees the host's processor"),
-        (
-            file.balloon.is_some(),
-            "Hidden memory is never given back while the guest runs, which is what a balloon is for",
-        ),
-        (
-            !file.pmem.is_empty(),
-            "Persistent memory devices map host files into the guest, which hidden memory rules out",
-        ),
-        (file.memory_hotplug.is_some(), "Hidden memory has its size before the guest runs; none can be added later"),
+        (machine.smt, refused::SMT),
+        (template, refused::CPU_TEMPLATE),
+        (machine.track_dirty_pages, refused::DIRTY_PAGES),
+        (file.cpu_config.is_some(), refused::CPU_TEMPLATE),
+        (file.balloon.is_some(), refused::BALLOON),
+        (!file.pmem.is_empty(), refused::PMEM),
+        (file.memory_hotplug.is_some(), refused::MEMORY_HOTPLUG),
     ];
     match there.into_iter().find(|(there, _)| *there) {
         Some((_, reason)) => Err(Error::Refused(reason)),
@@ -185,18 +180,18 @@ mod tests {
         let text = r#"{"boot-source": {"kernel_image_path": "/k", "initrd_path": "/i", "boot_args": "quiet"},
                        "machine-config": {"vcpu_count": 4, "mem_size_mib": 65, "memory_backend": "shared"}}"#;
         let expected = VmConfig { initrd: Some("/i".into()), cmdline: "quiet".into(), ..VmConfig::new("/k".into()) };
-        let expected = VmConfig { memory: 66 << 20, cpus: 4, ram: RamKind::Shared, ..expected };
+        let expected = VmConfig { mem_size: 66 << 20, cpus: 4, backing: RamKind::Shared, ..expected };
         assert_eq!(config(text).unwrap(), expected);
         let text = r#"{"boot-source": {"kernel_image_path": "/k"}, "machine-config":
                        {"vcpu_count": 1, "mem_size_mib": 512, "huge_pages": "2M", "memory_pool": "boot",
                         "memory_populate": "touch"}}"#;
         let expected = SecretOptions { huge: Huge::Require, pool: Pool::Boot, populate: Populate::Touch };
         let expected = RamKind::Secret(expected);
-        assert_eq!(config(text).unwrap().ram, expected);
+        assert_eq!(config(text).unwrap().backing, expected);
         let shared = text.replace("\"huge_pages\"", "\"memory_backend\": \"shared\", \"huge_pages\"");
         assert!(matches!(config(&shared), Err(Error::SharedPages)));
         let text = r#"{"boot-source": {"kernel_image_path": "/k"}}"#;
-        assert_eq!(config(text).unwrap(), VmConfig { memory: 128 << 20, ..VmConfig::new("/k".into()) });
+        assert_eq!(config(text).unwrap(), VmConfig { mem_size: 128 << 20, ..VmConfig::new("/k".into()) });
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub enum Error {
     /// The secret file or a mapping could not be made for another reason.
     #[error("Guest memory could not be made")]
     Secret(#[from] SecretError),
-    /// The ordinary file of `--memory shared` could not be made.
+    /// The ordinary file of `--backing shared` could not be made.
     #[error("Shared guest memory could not be made with memfd_create")]
     Shared(#[source] io::Error),
     /// vm-memory refused the regions.

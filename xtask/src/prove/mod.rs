@@ -187,8 +187,8 @@ fn witness(paths: &Paths, args: &Args, cell: Cell, sum: &mut Sum) -> Result<()> 
 }
 
 fn guest(stage: &mut Stage, size: &str, memory: Memory) -> Result<Running> {
-    println!("   secretvmm --kernel bzImage --mem {size} --memory {}", memory.argument());
-    stage.start(&["--mem", size, "--memory", memory.argument()])
+    println!("   secretvmm --kernel bzImage --mem {size} --backing {}", memory.argument());
+    stage.start(&["--mem", size, "--backing", memory.argument()])
 }
 
 fn look(stage: &mut Stage, running: &Running) -> Result<Findings> {

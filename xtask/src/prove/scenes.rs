@@ -63,6 +63,6 @@ fn begin(stage: &mut Stage, system: System) -> Result<(Running, Order)> {
             other => anyhow::bail!("The subject answered {other:?} instead of holding memory"),
         },
         System::Series => Ok((stage.start(&["--mem", &size])?, Order::Stop)),
-        System::Pool => Ok((stage.start(&["--mem", &size, "--memory", "secret,pool=boot"])?, Order::Stop)),
+        System::Pool => Ok((stage.start(&["--mem", &size, "--backing", "secret,pool=boot"])?, Order::Stop)),
     }
 }

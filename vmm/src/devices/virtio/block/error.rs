@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use secretvmm_api::refused;
+
 /// Why a drive could not be opened or changed. A drive that exists stays as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,10 +16,7 @@ pub enum Error {
         drive: String,
     },
     /// vhost-user.
-    #[error(
-        "Drive {drive} cannot be served over a vhost-user socket: another process would have to map the guest's memory, \
-         which is hidden from all of them; give path_on_host instead of socket"
-    )]
+    #[error("Drive {drive}: {}", refused::VHOST_USER)]
     VhostUser {
         /// The drive's id.
         drive: String,

@@ -83,7 +83,7 @@ fn open_refuses_what_is_no_disk_and_says_what_to_do() {
     let file = file(1);
     let nothing = Drive { path_on_host: None, ..drive(file.as_path()) };
     assert!(refusal(&nothing).contains("give path_on_host"));
-    assert!(refusal(&Drive { socket: Some("/tmp/vu.sock".into()), ..nothing }).contains("hidden from all of them"));
+    assert!(refusal(&Drive { socket: Some("/tmp/vu.sock".into()), ..nothing }).contains("which no other process can"));
 }
 
 #[test]
