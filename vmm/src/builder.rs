@@ -1,5 +1,6 @@
 //! One linear recipe, from a checked configuration to a VM that can be started.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use crate::bus::{self, Buses, PortBus};
 use crate::config::VmConfig;
 use crate::control::Control;
 use crate::devices::virtio::{self, VirtioDevices};
-use crate::devices::{AcpiPm, BootTimer, I8042, Output, Platform, PowerButton, Pvpanic, SerialConsole, acpi_pm};
+use crate::devices::{AcpiPm, BootTimer, I8042, Platform, PowerButton, Pvpanic, SerialConsole, acpi_pm};
 use crate::kvm::{self, Vcpu};
 use crate::loader::{self, Kernel};
 use crate::memory::{self, GuestMemory, GuestRam, layout};
@@ -89,9 +90,9 @@ pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Re
     Ok(Vmm::new(vcpus, control, platform, devices, vm, ram).with_measurements(measured))
 }
 
-fn platform(vm: &VmFd, output: Output, config: &VmConfig, control: &Arc<Control>) -> Result<Platform, Error> {
+fn platform(vm: &VmFd, output: File, config: &VmConfig, control: &Arc<Control>) -> Result<Platform, Error> {
     let interrupt = kvm::connect_irq(vm, layout::COM1_GSI)?;
-    let console = SerialConsole::new(interrupt, output, control.clone()).map_err(Error::Console)?;
+    let console = SerialConsole::new(interrupt, output).map_err(Error::Console)?;
     if let Some(limit) = config.serial.rate_limiter {
         console.limit(limit).map_err(Error::Console)?;
     }
@@ -152,17 +153,17 @@ fn vcpus(kvm: &Kvm, vm: &VmFd, cpus: u8, entry: Entry) -> Result<Vec<(u8, kvm_io
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::fs::File;
+
     use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
     /// What a hostile guest can do with ports: any port, any width, any byte.
     #[test]
     fn port_bus_any_access_is_harmless() {
         let control = Control::new().unwrap();
-        let output = || Output::Terminal(File::options().write(true).open("/dev/null").unwrap());
+        let output = || File::options().write(true).open("/dev/null").unwrap();
         let event = || EventFd::new(EFD_NONBLOCK).unwrap();
         let platform = Platform {
-            console: Arc::new(SerialConsole::new(event(), output(), control.clone()).unwrap()),
+            console: Arc::new(SerialConsole::new(event(), output()).unwrap()),
             keyboard: Arc::new(I8042::new(control.clone(), event())),
             power_button: PowerButton::new(event()),
         };

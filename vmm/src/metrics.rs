@@ -23,6 +23,7 @@ pub struct Metrics {
     pub patch_api_requests: PatchRequests,
     pub latencies_us: Latencies,
     pub logger: LoggerMetrics,
+    pub uart: UartMetrics,
     pub vcpu: VcpuMetrics,
 }
 
@@ -92,6 +93,14 @@ pub struct Latencies {
 pub struct LoggerMetrics {
     pub missed_log_count: Counter,
     pub missed_metrics_count: Counter,
+}
+
+/// Bytes of the guest's output that were lost.
+#[derive(Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct UartMetrics {
+    pub missed_write_count: Counter,
+    pub rate_limiter_dropped_bytes: Counter,
 }
 
 /// Exits of all vCPUs to this process.

@@ -14,7 +14,6 @@ use kvm_ioctls::Kvm;
 
 use crate::config::VmConfig;
 use crate::controller::SharedMmds;
-use crate::devices::Output;
 use crate::devices::virtio::Opened;
 use crate::devices::virtio::block::{self, Block};
 use crate::devices::virtio::net::{self, Net};
@@ -96,7 +95,7 @@ pub struct Prepared {
     /// Virtio devices.
     pub devices: Opened,
     /// Where the serial console goes.
-    pub output: Output,
+    pub output: File,
 }
 
 /// Checks files, KVM, secret memory, limits and free memory, in this order.
@@ -136,16 +135,10 @@ fn open_devices(config: &VmConfig, mmds: &SharedMmds) -> Result<Opened, Error> {
     })
 }
 
-fn open_output(config: &VmConfig) -> Result<Output, Error> {
+fn open_output(config: &VmConfig) -> Result<File, Error> {
     match &config.serial.serial_out_path {
-        Some(path) => {
-            let file = lines::open(path);
-            file.map(Output::File).map_err(|source| Error::SerialOutput { path: path.clone(), source })
-        }
-        None => {
-            let file = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-            file.map(Output::Terminal).map_err(Error::StandardOutput)
-        }
+        Some(path) => lines::open(path).map_err(|source| Error::SerialOutput { path: path.clone(), source }),
+        None => io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(Error::StandardOutput),
     }
 }
 

@@ -160,14 +160,12 @@ impl MutEventSubscriber for ConsoleInput {
 mod tests {
     use super::*;
     use crate::bus::PortDevice;
-    use crate::devices::Output;
     use vmm_sys_util::eventfd::EventFd;
 
     fn input(text: &[u8]) -> (ConsoleInput, Arc<SerialConsole>, Arc<Control>) {
         let control = Control::new().unwrap();
         let out = File::options().write(true).open("/dev/null").unwrap();
-        let serial =
-            Arc::new(SerialConsole::new(EventFd::new(0).unwrap(), Output::Terminal(out), control.clone()).unwrap());
+        let serial = Arc::new(SerialConsole::new(EventFd::new(0).unwrap(), out).unwrap());
         serial.write(1, 1);
         let file = vmm_sys_util::tempfile::TempFile::new().unwrap();
         std::fs::write(file.as_path(), text).unwrap();

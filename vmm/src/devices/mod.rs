@@ -19,7 +19,7 @@ pub use i8042::{I8042, KeyboardOff};
 pub use power_button::PowerButton;
 pub use pvpanic::Pvpanic;
 pub use rate_limiter::RateLimiter;
-pub use serial::{Output, SerialConsole};
+pub use serial::SerialConsole;
 
 /// The devices of the machine itself that somebody on the host acts on.
 pub struct Platform {
