@@ -62,13 +62,9 @@ fn build(paths: &Paths, recipe: &Path, kernel: &Path, entry: &Path) -> Result<()
     };
     command.arg(recipe.join("build.sh")).arg(mirror).arg(draft.path().join("rootfs.ext4"));
     let mut progress = Progress::start("Debian image");
-    match process::logged(&mut command, &log, &mut progress, is_package_step, "steps") {
-        Ok(_) => progress.finish("done"),
-        Err(error) => {
-            progress.abandon();
-            return Err(error.context("Cannot build the Debian image"));
-        }
-    }
+    process::logged(&mut command, &log, &mut progress, is_package_step, "steps")
+        .context("Cannot build the Debian image")?;
+    progress.finish("done");
     draft.publish()
 }
 

@@ -57,16 +57,10 @@ fn install(paths: &Paths, name: &str, list: &Path, entry: &Path) -> Result<()> {
     // Through python and not as `pip`: what is in bin/ has the draft's path inside.
     let mut install = Command::new(draft.path().join("bin/python"));
     install.args(["-m", "pip", "install", "--require-hashes", "--only-binary=:all:", "--requirement"]).arg(list);
-    let steps = [&mut environment, &mut install];
-    let result = steps
-        .into_iter()
-        .try_for_each(|command| process::logged(command, &log, &mut progress, |_| false, "").map(drop));
-    match result {
-        Ok(()) => progress.finish(""),
-        Err(error) => {
-            progress.abandon();
-            return Err(error.context(format!("Cannot install the Python packages of {}", list.display())));
-        }
+    for command in [&mut environment, &mut install] {
+        process::logged(command, &log, &mut progress, |_| false, "")
+            .with_context(|| format!("Cannot install the Python packages of {}", list.display()))?;
     }
+    progress.finish("");
     draft.publish()
 }

@@ -42,13 +42,9 @@ impl Kernel<'_> {
         create_dir(&self.objects)?;
         cache::remove(&self.log)?;
         let mut progress = Progress::start(&self.title);
-        match self.configure(&mut progress).and_then(|()| self.compile(&mut progress)) {
-            Ok(objects) => progress.finish(&format!("{objects} objects")),
-            Err(error) => {
-                progress.abandon();
-                return Err(error.context(format!("Cannot build the {}", self.title)));
-            }
-        }
+        let objects = self.configure(&mut progress).and_then(|()| self.compile(&mut progress));
+        let objects = objects.with_context(|| format!("Cannot build the {}", self.title))?;
+        progress.finish(&format!("{objects} objects"));
         for (from, to) in [
             (self.objects.join("arch/x86/boot/bzImage"), "bzImage"),
             (self.objects.join("vmlinux"), "vmlinux"),

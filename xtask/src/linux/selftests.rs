@@ -81,16 +81,11 @@ impl Build<'_> {
         create_dir(&self.objects)?;
         cache::remove(&self.log)?;
         let mut progress = Progress::start("selftests");
-        let built = [self.headers(), self.kvm(), self.memfd_secret(&draft.path().join("mm/memfd_secret"))]
-            .iter_mut()
-            .try_for_each(|command| process::logged(command, &self.log, &mut progress, |_| false, "").map(drop));
-        match built {
-            Ok(()) => progress.finish(""),
-            Err(error) => {
-                progress.abandon();
-                return Err(error.context("Cannot build the selftests"));
-            }
+        for mut command in [self.headers(), self.kvm(), self.memfd_secret(&draft.path().join("mm/memfd_secret"))] {
+            process::logged(&mut command, &self.log, &mut progress, |_| false, "")
+                .context("Cannot build the selftests")?;
         }
+        progress.finish("");
         for program in KVM {
             let from = self.objects.join("kvm").join(self.name_here(program));
             fs::copy(&from, draft.path().join("kvm").join(program))

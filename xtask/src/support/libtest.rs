@@ -13,7 +13,7 @@ impl Counts {
     /// (tests/nested/lab/selftests.rs) counts as skipped, once.
     pub(crate) fn of(output: &str) -> Self {
         let mut counts = Self::default();
-        output.lines().for_each(|line| counts.add(line));
+        output.lines().for_each(|line| counts.add_line(line));
         let left_out =
             output.split("\ntest ").filter(|test| test.contains("SKIPPED: ") && test.lines().any(|line| line == "ok"));
         let left_out = left_out.count() as u64;
@@ -22,8 +22,13 @@ impl Counts {
         counts
     }
 
+    /// Adds one test.
+    pub(crate) fn add(&mut self, passed: bool) {
+        *(if passed { &mut self.passed } else { &mut self.failed }) += 1;
+    }
+
     /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; …`; leaves others.
-    fn add(&mut self, line: &str) {
+    fn add_line(&mut self, line: &str) {
         let Some((_, result)) = line.split_once("test result: ") else { return };
         for part in result.split(['.', ';']) {
             let Some((number, what)) = part.trim().split_once(' ') else { continue };

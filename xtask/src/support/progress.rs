@@ -50,16 +50,10 @@ impl Progress {
     }
 
     /// Shows the step's end.
-    pub(crate) fn finish(self, detail: &str) {
+    pub(crate) fn finish(mut self, detail: &str) {
         self.show(detail);
-        eprintln!();
-    }
-
-    /// Ends the updating line, so that an error starts on its own.
-    pub(crate) fn abandon(self) {
-        if self.terminal {
-            eprintln!();
-        }
+        // Dropping it ends the line.
+        self.terminal = true;
     }
 
     fn show(&self, detail: &str) {
@@ -68,6 +62,15 @@ impl Progress {
         eprint!("{clear}{}: {detail}{separator}{}", self.title, duration(self.start.elapsed()));
         // A progress line that cannot be shown is no reason to stop.
         let _ = stderr().flush();
+    }
+}
+
+impl Drop for Progress {
+    /// Ends the updating line, so that an error starts on its own.
+    fn drop(&mut self) {
+        if self.terminal {
+            eprintln!();
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::cache;
 use super::cargo::cargo;
 use super::paths::Paths;
 use super::process;
+use super::progress::Progress;
 
 /// A crate with a program of its name.
 pub(crate) struct Tool {
@@ -18,16 +20,25 @@ pub(crate) struct Tool {
 ///
 /// # Errors
 /// It cannot be installed.
-pub(crate) fn command(paths: &Paths, tool: &Tool) -> Result<Command> {
-    let root = paths.cache.join("tools").join(format!("{}-{}", tool.name, tool.version));
-    let program = root.join("bin").join(tool.name);
+pub(crate) fn command(paths: &Paths, Tool { name, version }: &Tool) -> Result<Command> {
+    let root = paths.cache.join("tools").join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
+    let _lock = cache::lock_unless(&paths.cache, name, || program.exists())?;
     if !program.exists() {
-        eprintln!("xtask: installing {} {}", tool.name, tool.version);
         let mut install = cargo(paths);
-        install.args(["install", "--quiet", "--locked", tool.name, "--version", tool.version, "--root"]).arg(&root);
-        process::passed_through(&mut install).with_context(|| format!("Cannot install {}", tool.name))?;
+        install.args(["install", "--locked", name, "--version", version, "--root"]).arg(&root);
+        let log = paths.build_logs().join(format!("{name}.log"));
+        let mut progress = Progress::start(format!("install {name} {version}"));
+        process::logged(&mut install, &log, &mut progress, is_crate, "crates")
+            .with_context(|| format!("Cannot install {name}"))?;
+        progress.finish("");
     }
     let mut command = Command::new(program);
     command.current_dir(&paths.repo);
     Ok(command)
+}
+
+/// Whether a line of cargo's stands for a crate that is being built.
+fn is_crate(line: &str) -> bool {
+    line.trim_start().starts_with("Compiling ")
 }

@@ -23,7 +23,8 @@ use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::{image, matrix, mutate, prove, reference, setup};
 use parts::{OUTSIDE, Part, parts};
-use suite::{Suite, summary};
+pub(crate) use suite::Suite;
+use suite::summary;
 
 /// The suite of requests that a program makes up, and its folder below target/.
 const REQUESTS: &str = "requests";
@@ -64,6 +65,11 @@ impl Args {
 
 pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     setup::run(&setup::Args {})?;
+    run_after(paths, args, Vec::new())
+}
+
+/// Runs them after other checks, which are in the table, too.
+pub(crate) fn run_after(paths: &Paths, args: &Args, before: Vec<Suite>) -> Result<u8> {
     let begun = Instant::now();
     let mut results = Vec::new();
     let filter = args.filter.as_deref();
@@ -81,6 +87,7 @@ pub(crate) fn run(paths: &Paths, args: &Args) -> Result<u8> {
     } else {
         results.extend(args.suites().map(|suite| Suite::not_run(suite.name, "the unit tests failed")));
     }
+    results.splice(..0, before);
     Ok(summary(&results, begun.elapsed()))
 }
 
