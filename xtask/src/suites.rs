@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
+
 use crate::host::Host;
 use crate::nested::MachineArgs;
 
 /// Tests on one kind of nested host.
 pub(crate) struct NestedSuite {
+    /// A module of tests/nested has the same name, unless the suite's tests are others', on another host.
     pub(crate) name: &'static str,
+    /// What its host is.
+    pub(crate) what: &'static str,
     /// Modules of tests/nested.
     modules: &'static [&'static str],
     /// Tests that cannot work on this host: it has not the memory, or nothing that they count.
@@ -32,6 +37,7 @@ pub(crate) struct NestedSuite {
 /// The lab's suite; the others say what is different.
 const LAB: NestedSuite = NestedSuite {
     name: "lab",
+    what: "the patched kernel with everything a prober could use: kcore, ptdump, modules, BPF, kprobes",
     modules: &["lab"],
     without: &[],
     host: Host::Lab,
@@ -48,12 +54,19 @@ const LAB: NestedSuite = NestedSuite {
 const VARIANT: NestedSuite = NestedSuite { limit: Duration::from_secs(50 * 60), full: true, ..LAB };
 
 /// So little memory that a test can take it all.
-const SMALL: NestedSuite = NestedSuite { name: "small", modules: &["small"], mem: "512M", ..LAB };
+const SMALL: NestedSuite = NestedSuite {
+    name: "small",
+    what: "lab with 512 MiB, so that a test can take them all",
+    modules: &["small"],
+    mem: "512M",
+    ..LAB
+};
 
 /// Every probe of the matrix: a second node to move pages to, a pool that one of its guests fills, memory kept for a kernel
 /// after a crash, and little of it all to scan.
 pub(crate) const MATRIX: NestedSuite = NestedSuite {
     name: "matrix",
+    what: "lab on two nodes with a pool, memory for a kernel after a crash, an IOMMU and a device behind it, for every probe",
     modules: &["matrix"],
     mem: "2G",
     nodes: 2,
@@ -85,9 +98,17 @@ const WHOLE_MAP: &[&str] = &[
 
 pub(crate) const SUITES: [NestedSuite; 19] = [
     LAB,
-    NestedSuite { name: "pool", modules: &["pool"], append: "secretmem=1G", ..LAB },
     NestedSuite {
-        name: "poolforms",
+        name: "devices",
+        what: "lab, for disks, networks, sockets and the API",
+        modules: &["devices"],
+        without: DISTRIBUTIONS,
+        ..LAB
+    },
+    NestedSuite { name: "pool", what: "lab with `secretmem=1G`", modules: &["pool"], append: "secretmem=1G", ..LAB },
+    NestedSuite {
+        name: "pool_forms",
+        what: "lab on two nodes with every form of `secretmem=`, of which the last counts",
         modules: &["pool_forms"],
         mem: "2G",
         nodes: 2,
@@ -97,43 +118,98 @@ pub(crate) const SUITES: [NestedSuite; 19] = [
         ..LAB
     },
     NestedSuite {
-        name: "poolstale",
+        name: "pool_stale",
+        what: "lab with 64 MiB of pool, on a machine whose memory is full of what was there before a reset",
         modules: &["pool_stale"],
         mem: "512M",
         stale: true,
         append: "secretmem=64M",
         ..LAB
     },
-    NestedSuite { name: "disabled", modules: &["disabled"], append: "secretmem.enable=0", ..LAB },
-    NestedSuite { name: "stock", modules: &["stock"], host: Host::Stock, ..LAB },
-    SMALL,
-    NestedSuite { name: "stocksmall", modules: &["stock_small"], host: Host::Stock, ..SMALL },
     MATRIX,
-    NestedSuite { name: "policy", modules: &["matrix_policy"], ..MATRIX },
     NestedSuite {
-        name: "matrixfull",
+        name: "matrix_policy",
+        what: "the same with yama's `ptrace_scope` at 3",
+        modules: &["matrix_policy"],
+        ..MATRIX
+    },
+    SMALL,
+    NestedSuite {
+        name: "disabled",
+        what: "lab with `secretmem.enable=0`",
+        modules: &["disabled"],
+        append: "secretmem.enable=0",
+        ..LAB
+    },
+    NestedSuite {
+        name: "shipped",
+        what: "the patched kernel as operators configure it",
+        modules: &["shipped"],
+        host: Host::Shipped,
+        ..LAB
+    },
+    NestedSuite {
+        name: "stock",
+        what: "Debian's own kernel, to show what happens without the series",
+        modules: &["stock"],
+        host: Host::Stock,
+        ..LAB
+    },
+    NestedSuite {
+        name: "stock_small",
+        what: "the same with 512 MiB",
+        modules: &["stock_small"],
+        host: Host::Stock,
+        ..SMALL
+    },
+    NestedSuite {
+        name: "matrix_full",
+        what: "matrix at its other moments",
         modules: &["matrix_full"],
         limit: Duration::from_secs(180 * 60),
         full: true,
         ..MATRIX
     },
     NestedSuite {
-        name: "policyfull",
-        modules: &["policy_full"],
+        name: "matrix_policy_full",
+        what: "matrix_policy at its other moments",
+        modules: &["matrix_policy_full"],
         limit: Duration::from_secs(60 * 60),
         full: true,
         ..MATRIX
     },
-    NestedSuite { name: "shipped", modules: &["shipped"], host: Host::Shipped, ..LAB },
-    NestedSuite { name: "devices", modules: &["devices"], without: DISTRIBUTIONS, ..LAB },
-    // Guests with whole distributions, and a client made by others: minutes each.
-    NestedSuite { name: "debian", modules: &["devices::debian", "devices::client"], full: true, ..LAB },
-    // Little memory, and a direct map of 2M entries.
-    NestedSuite { name: "map2m", mem: "2G", without: LARGE, append: "nogbpages", ..VARIANT },
-    NestedSuite { name: "map4k", without: WHOLE_MAP, append: "debug_pagealloc=on", ..VARIANT },
-    NestedSuite { name: "numa", modules: &["lab", "numa"], nodes: 2, ..VARIANT },
+    NestedSuite {
+        name: "debian",
+        what: "devices' guests with whole distributions, and a client made by others",
+        modules: &["devices::debian", "devices::client"],
+        full: true,
+        ..LAB
+    },
+    NestedSuite {
+        name: "map2m",
+        what: "lab's tests on little memory and a direct map of 2M entries",
+        mem: "2G",
+        without: LARGE,
+        append: "nogbpages",
+        ..VARIANT
+    },
+    NestedSuite {
+        name: "map4k",
+        what: "lab's tests on a direct map of 4K entries",
+        without: WHOLE_MAP,
+        append: "debug_pagealloc=on",
+        ..VARIANT
+    },
+    NestedSuite {
+        name: "numa",
+        what: "lab's tests, and its own, on two nodes",
+        modules: &["lab", "numa"],
+        nodes: 2,
+        ..VARIANT
+    },
     NestedSuite {
         name: "debug",
+        what: "lab's tests, and its own, with KASAN, lockdep, kmemleak and page-table checks",
         modules: &["lab", "debug"],
         host: Host::Debug,
         mem: "8G",
@@ -153,9 +229,14 @@ impl NestedSuite {
         SUITES.iter().find(|suite| suite.name == name)
     }
 
-    /// What the suites are called.
-    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-        SUITES.iter().map(|suite| suite.name)
+    /// What `--suite` takes.
+    pub(crate) fn values() -> impl Iterator<Item = PossibleValue> {
+        SUITES.iter().map(|suite| PossibleValue::new(suite.name).help(suite.line()))
+    }
+
+    /// What its host is, on a line.
+    fn line(&self) -> String {
+        format!("{}{}", self.what, if self.full { "; with --full" } else { "" })
     }
 
     /// Its tests among all, as far as the filter leaves them.
@@ -228,6 +309,23 @@ mod tests {
         assert_eq!(suite("debian").select(&names, None), DISTRIBUTIONS);
         assert!(suite("debian").full && suite("debian").needs_debian());
         assert!(!suite("devices").full && !suite("devices").needs_debian());
+    }
+
+    /// The one list is this; a part of ARCHITECTURE.md is made from it.
+    #[test]
+    fn architecture_has_the_list_of_suites() {
+        let rows: String = SUITES.iter().map(|suite| format!("| {} | {} |\n", suite.name, suite.line())).collect();
+        let text = include_str!("../../ARCHITECTURE.md");
+        assert!(text.contains(&format!("\n| Suite | Host |\n|---|---|\n{rows}\n")), "It wants these rows:\n{rows}");
+    }
+
+    #[test]
+    fn every_module_of_the_nested_tests_is_in_a_suite() {
+        let modules = include_str!("../../tests/nested/main.rs").lines();
+        for module in modules.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')) {
+            let of = SUITES.iter().find(|suite| suite.name == module);
+            assert!(module == "support" || of.is_some_and(|suite| suite.modules.contains(&module)), "{module}");
+        }
     }
 
     #[test]

@@ -38,9 +38,8 @@ const MUTATIONS: &str = "mutations";
 /// a WARN, lockdep or KASAN fails its suite.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Run only tests whose name contains this. Nested ones begin with lab::,
-    /// pool::, matrix::, disabled::, stock::, shipped::, devices:: or, with --full,
-    /// debug::; "requests" is the made-up requests.
+    /// Run only tests whose name contains this. Nested ones begin with a suite's name and `::`; "requests" is the
+    /// made-up requests.
     filter: Option<String>,
     /// Run guests with whole distributions, too, and the lab's tests on more hosts:
     /// a direct map of 2M and of 4K entries, two NUMA nodes, and a kernel with
@@ -50,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long)]
     full: bool,
     /// Run one suite only, without the unit tests; any of those of --full, too.
-    #[arg(long, value_parser = PossibleValuesParser::new(NestedSuite::names()))]
+    #[arg(long, value_parser = PossibleValuesParser::new(NestedSuite::values()))]
     suite: Option<String>,
     #[command(flatten)]
     source: SourceArgs,

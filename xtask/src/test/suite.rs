@@ -49,7 +49,7 @@ impl fmt::Display for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { passed, failed, skipped } = self.counts;
         let verdict = if self.passed() { "ok" } else { "FAILED" };
-        write!(f, "{:<10} {verdict:<7} {passed:>4} passed {failed:>3} failed {skipped:>3} skipped", self.name)?;
+        write!(f, "{:<18} {verdict:<7} {passed:>4} passed {failed:>3} failed {skipped:>3} skipped", self.name)?;
         write!(f, "  {}", duration(self.time))?;
         self.trouble.iter().try_for_each(|trouble| write!(f, "  {trouble}"))
     }
