@@ -18,8 +18,9 @@ use crate::control::Control;
 use crate::devices::virtio::{self, VirtioDevices};
 use crate::devices::{AcpiPm, BootTimer, I8042, Platform, PowerButton, Pvpanic, SerialConsole, acpi_pm};
 use crate::kvm::{self, Vcpu};
+use crate::layout;
 use crate::loader::{self, Kernel};
-use crate::memory::{self, GuestMemory, GuestRam, layout};
+use crate::memory::{self, GuestMemory, GuestRam};
 use crate::preflight::Prepared;
 use crate::vmm::Vmm;
 

@@ -13,8 +13,9 @@ use serde_json::json;
 
 use super::{own_program, public_key};
 use crate::config::{DEFAULT_CMDLINE, round_memory};
+use crate::layout;
 use crate::loader::{self, Initrd, Kernel, Plan};
-use crate::memory::{GuestRam, RamKind, layout};
+use crate::memory::{GuestRam, RamKind};
 
 /// What is not the start of a VM.
 #[derive(Debug, Subcommand)]

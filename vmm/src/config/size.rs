@@ -1,6 +1,6 @@
 //! Memory sizes as people write them.
 
-use crate::memory::layout;
+use crate::layout;
 
 /// Rounds a size in bytes up to whole 2 MiB, so that all of it can be mapped by 2M leaves. None if
 /// that overflows.

@@ -6,7 +6,7 @@ use vmm_sys_util::eventfd::EventFd;
 pub struct PowerButton(EventFd);
 
 impl PowerButton {
-    /// Pressed by an edge on `interrupt`, which is [`crate::memory::layout::POWER_BUTTON_GSI`].
+    /// Pressed by an edge on `interrupt`, which is [`crate::layout::POWER_BUTTON_GSI`].
     pub fn new(interrupt: EventFd) -> Self {
         Self(interrupt)
     }

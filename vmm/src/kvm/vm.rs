@@ -9,7 +9,8 @@ use kvm_ioctls::{Cap, Kvm, VmFd};
 use vm_memory::GuestMemoryBackend;
 
 use super::{Error, vm_error};
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::memory::GuestMemory;
 
 /// Capability of the host-kernel series ("SMEM"): a bitmask of what works with secret memory.
 const KVM_CAP_SECRETMEM: u64 = 0x534d_454d;

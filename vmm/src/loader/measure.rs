@@ -5,7 +5,8 @@ use secretvmm_evidence::{Digest, Hasher};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Error, Kernel, Plan};
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::memory::GuestMemory;
 
 /// Bytes that are taken out of guest RAM at a time. They come from files, there is no secret in them.
 const CHUNK: usize = 64 << 10;

@@ -152,7 +152,7 @@ impl Kernel {
     pub fn cmdline_limit(&self) -> usize {
         match self {
             Self::BzImage(image) => image.cmdline_limit(),
-            Self::Elf(_) => crate::memory::layout::CMDLINE_MAX - 1,
+            Self::Elf(_) => crate::layout::CMDLINE_MAX - 1,
         }
     }
 

@@ -3,7 +3,8 @@
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Error, Initrd, Kernel};
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::memory::GuestMemory;
 
 const PAGE: u64 = 4096;
 

@@ -2,7 +2,6 @@
 
 pub mod backend;
 mod error;
-pub mod layout;
 mod populating;
 pub mod region;
 mod room;

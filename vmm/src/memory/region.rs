@@ -12,8 +12,8 @@ use vm_memory::{
     GuestUsize, MemoryRegionAddress, VolatileSlice,
 };
 
-use super::layout::{self, Slot};
 use super::{Backing, Error, Populating, RamKind};
+use crate::layout::{self, Slot};
 use crate::sandbox::Seccomp;
 
 /// All of a guest's RAM, cheap to clone. The mappings live as long as the last clone.

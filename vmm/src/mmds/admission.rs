@@ -91,7 +91,7 @@ fn is_host(address: Ipv4Addr, service: Ipv4Addr) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::mmds::ADDRESS;
+    use crate::mmds::store::ADDRESS;
 
     #[test]
     fn sack_is_taken_out_of_the_options_and_nothing_else() {

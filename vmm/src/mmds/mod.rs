@@ -18,4 +18,4 @@ mod token;
 
 pub use metrics::Metrics;
 pub(crate) use stack::{HEAD, Stack};
-pub use store::{ADDRESS, Error, Mmds, SIZE_LIMIT};
+pub use store::{Error, Mmds};

@@ -12,7 +12,8 @@ use super::token::Tokens;
 
 /// Where guests look for the service.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-/// How much it keeps unless the operator says otherwise (`--mmds-size-limit`): bytes of JSON.
+/// How much it keeps by default, in bytes of JSON: as much as a request has (`--http-api-max-payload-size`).
+#[cfg(test)]
 pub const SIZE_LIMIT: usize = 51_200;
 
 /// The metadata service of one VM. The API writes, network devices read.

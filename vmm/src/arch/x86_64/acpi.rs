@@ -18,8 +18,9 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::Error;
 use crate::devices::acpi_pm;
-use crate::memory::layout::VirtioSlot;
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::layout::VirtioSlot;
+use crate::memory::GuestMemory;
 
 const OEM: [u8; 6] = *b"SECVMM";
 const TABLE: [u8; 8] = *b"SECRETVM";

@@ -5,7 +5,8 @@ use linux_loader::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_st
 use vm_memory::{Bytes, GuestAddress};
 
 use super::Error;
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::memory::GuestMemory;
 
 /// "Undefined boot loader" in the list of boot.rst.
 const LOADER_UNDEFINED: u8 = 0xff;

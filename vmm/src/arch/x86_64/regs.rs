@@ -5,7 +5,8 @@ use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Error, vcpu_error};
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::memory::GuestMemory;
 
 const CR0_PE: u64 = 1;
 const CR0_ET: u64 = 1 << 4;

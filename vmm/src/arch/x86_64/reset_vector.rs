@@ -7,7 +7,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::Error;
 use crate::devices::acpi_pm;
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::memory::GuestMemory;
 
 /// Writes the code, which pulls the reset register and then halts for good.
 pub fn write(memory: &GuestMemory) -> Result<(), Error> {

@@ -13,8 +13,8 @@ use super::vsock::Vsock;
 use super::{HostSide, Interrupt, Transport, VirtioDevice};
 use crate::bus::{self, MmioBus};
 use crate::kvm;
+use crate::layout::{self, VirtioSlot};
 use crate::memory::GuestMemory;
-use crate::memory::layout::{self, VirtioSlot};
 
 /// Devices with everything of the host's that they need open, and no guest yet; those of which a VM
 /// can have several with their ids.

@@ -135,9 +135,4 @@ impl<'a> Rings<'a> {
     fn ready(&mut self, index: usize) -> Option<&mut Queue> {
         self.queues.get_mut(index).filter(|queue| queue.ready())
     }
-
-    /// Tells the driver that the configuration space has changed.
-    pub fn config_changed(&self) {
-        self.interrupt.config_changed();
-    }
 }

@@ -29,6 +29,6 @@ pub use chain::Chain;
 pub use device::{DeviceError, Rings, VirtioDevice};
 pub use events::{HostEvents, HostSide};
 pub use interrupt::Interrupt;
-pub use queue::{Flow, serve};
+pub use queue::Flow;
 pub use transport::{ConfigChange, Transport};
 pub use turn::{Turn, Turns};

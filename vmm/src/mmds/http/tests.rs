@@ -5,7 +5,7 @@ use secretvmm_api::{MmdsConfig, MmdsVersion};
 use serde_json::json;
 
 use super::*;
-use crate::mmds::SIZE_LIMIT;
+use crate::mmds::store::SIZE_LIMIT;
 
 fn mmds(version: MmdsVersion, imds_compat: bool) -> Mmds {
     let mut mmds = Mmds::new(SIZE_LIMIT);

@@ -6,7 +6,7 @@ use serde_json::json;
 use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
 use super::*;
-use crate::mmds::{ADDRESS, SIZE_LIMIT};
+use crate::mmds::store::{ADDRESS, SIZE_LIMIT};
 
 const GUEST: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 2);
 

@@ -16,7 +16,6 @@ mod offload;
 mod tap;
 
 pub use device::Net;
-pub use metrics::Metrics;
 pub use tap::Error;
 
 /// The size of the header before every frame (virtio 1.2, 5.1.6): struct virtio_net_hdr_v1.

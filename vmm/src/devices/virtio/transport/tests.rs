@@ -41,9 +41,8 @@ impl VirtioDevice for Probe {
             |chain: Chain, _: &mut Turn| Ok(Flow::Done(chain.readable().map(|descriptor| descriptor.len()).sum()));
         rings.serve(index, &mut turn, handle)
     }
-    fn host_event(&mut self, rings: &mut Rings) -> Result<(), DeviceError> {
+    fn host_event(&mut self, _rings: &mut Rings) -> Result<(), DeviceError> {
         self.note("host event");
-        rings.config_changed();
         Ok(())
     }
     fn reset(&mut self) {

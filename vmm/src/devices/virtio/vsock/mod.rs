@@ -29,4 +29,3 @@ mod tests;
 
 pub use config::{Error, check_cid};
 pub use device::Vsock;
-pub use metrics::Metrics;

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY;
 
 use crate::devices::virtio::testing::{BUFFERS, Driver, WRITE};
+use crate::devices::virtio::vsock::Vsock;
+use crate::devices::virtio::vsock::metrics::Metrics;
 use crate::devices::virtio::vsock::packet::{HEADER_SIZE, Header, op};
-use crate::devices::virtio::vsock::{Metrics, Vsock};
 use crate::devices::virtio::{ConfigChange, HostSide};
 
 pub(super) const CID: u64 = 42;

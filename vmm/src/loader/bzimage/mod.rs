@@ -6,7 +6,8 @@ use linux_loader::loader::bootparam::setup_header;
 use vm_memory::ByteValued;
 
 use super::{Error, Source};
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::memory::GuestMemory;
 
 /// Bytes to read for [`BzImage::parse`]: two sectors hold the whole setup header.
 pub(super) const HEAD_LEN: u64 = 1024;

@@ -7,7 +7,8 @@ use linux_loader::elf::{Elf64_Ehdr, Elf64_Phdr};
 use vm_memory::ByteValued;
 
 use super::{Error, Source};
-use crate::memory::{GuestMemory, layout};
+use crate::layout;
+use crate::memory::GuestMemory;
 
 pub(super) const MAGIC: &[u8] = b"\x7fELF";
 

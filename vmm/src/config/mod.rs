@@ -11,7 +11,8 @@ pub use resources::{machine_of, read_json};
 pub use size::{parse_memory, round_memory};
 
 use crate::devices::virtio::vsock;
-use crate::memory::{Huge, Pool, RamKind, SecretOptions, layout};
+use crate::layout;
+use crate::memory::{Huge, Pool, RamKind, SecretOptions};
 
 /// Used when no command line is given.
 pub const DEFAULT_CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1";
