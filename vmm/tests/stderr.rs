@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,7 +37,8 @@ fn start(folder: &Path, stderr: impl Into<Stdio>) -> (Child, Client) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_secretvmm"));
     let child = command.arg("--api-sock").arg(&socket).stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !socket.exists() {
+    // A socket has its name before it listens.
+    while UnixStream::connect(&socket).is_err() {
         assert!(Instant::now() < deadline, "There is no API");
         std::thread::sleep(Duration::from_millis(5));
     }
