@@ -21,9 +21,6 @@ pub const MEMORY_HOTPLUG: &str = "Memory cannot be plugged in: all secret memory
 pub const VHOST_USER: &str = "There are no vhost-user devices: their process would have to map the guest's memory, \
                               which no other process can; give path_on_host instead of socket";
 
-/// For `smt` in `/machine-config`.
-pub const SMT: &str = "There are no threads of a core: each vCPU is a core of its own; leave smt out";
-
 /// For `cpu_template`, and for `/cpu-config` that changes something.
 pub const CPU_TEMPLATE: &str = "There are no CPU templates: the guest sees the host's processor; leave it out";
 

@@ -40,6 +40,7 @@ mod requests;
 mod sandbox;
 mod signals;
 mod terminal;
+mod version;
 mod vmm;
 
 pub use program::run;

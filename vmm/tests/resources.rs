@@ -5,9 +5,14 @@
 use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use secretvmm::cli::Cli;
+
+/// The command line, with this program's own name and version.
+fn command() -> Command {
+    Cli::command().display_name("secretvmm").version(env!("CARGO_PKG_VERSION"))
+}
 
 /// Compares, or writes with `UPDATE=1`.
 fn check(name: &str, made: &[u8]) {
@@ -26,10 +31,10 @@ fn check(name: &str, made: &[u8]) {
 #[test]
 fn man_page_is_of_this_command_line() {
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page).unwrap();
+    clap_mangen::Man::new(command()).render(&mut page).unwrap();
     check("man/secretvmm.1", &page);
 
-    let mut command = Cli::command();
+    let mut command = command();
     command.build();
     for command in command.get_subcommands() {
         let mut page = Vec::new();

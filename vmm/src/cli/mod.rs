@@ -16,6 +16,7 @@ use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
 use crate::controller::Options;
 use crate::memory::{RamKind, SecretOptions};
 use crate::sandbox::Seccomp;
+use crate::version;
 
 const AFTER_HELP: &str = "\
 Backing of guest memory:
@@ -60,7 +61,7 @@ const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --con
 /// With --kernel or --config-file the VM starts at once. With --api-sock alone it is described and
 /// started by requests to Firecracker's HTTP API.
 #[derive(Debug, Parser)]
-#[command(name = "secretvmm", version, override_usage = USAGE, after_help = AFTER_HELP)]
+#[command(name = "secretvmm", display_name = "Firecracker", version = version::LINES, override_usage = USAGE, after_help = AFTER_HELP)]
 #[command(disable_help_flag = true, disable_version_flag = true, disable_help_subcommand = true)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
@@ -167,7 +168,7 @@ struct Attestation {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs and metrics")]
 struct Logging {
-    /// How much to log: off, error, warn (default), info, debug or trace
+    /// How much to log: off, error, warning (default), info, debug or trace
     #[arg(long, visible_alias = "level", value_name = "LEVEL", value_parser = parse_level)]
     log_level: Option<LevelFilter>,
     /// Log to this file or named pipe instead of standard error
@@ -199,6 +200,9 @@ struct General {
     /// Filters compiled for Firecracker: refused, for they allow its system calls and not this program's
     #[arg(long, value_name = "PATH", value_parser = no_filter)]
     seccomp_filter: Option<String>,
+    /// Accepted for callers of Firecracker, with a warning: every device here is on virtio-mmio
+    #[arg(long)]
+    enable_pci: bool,
     /// How long a guest that is asked to shut down may take; SIGTERM then asks for it, instead of ending the VM at once
     #[arg(long, value_name = "SECONDS")]
     shutdown_timeout: Option<u32>,
@@ -269,7 +273,9 @@ fn choice<T: ValueEnum>(value: &str, help: &str) -> Result<T, String> {
 }
 
 fn parse_level(text: &str) -> Result<LevelFilter, &'static str> {
-    text.parse().map_err(|_| "give off, error, warn, info, debug or trace")
+    // Firecracker's word, which its documentation spells so.
+    let text = if text.eq_ignore_ascii_case("warning") { "warn" } else { text };
+    text.parse().map_err(|_| "give off, error, warning (or warn), info, debug or trace")
 }
 
 fn no_filter(_: &str) -> Result<String, &'static str> {
@@ -311,6 +317,9 @@ impl Cli {
     /// # Errors
     /// The configuration file cannot be used, or the VM makes no sense.
     pub fn into_request(self) -> Result<Request, config::Error> {
+        if self.general.enable_pci {
+            log::warn!("--enable-pci has no effect: every device is on virtio-mmio; leave it out");
+        }
         let mut logger = self.logging.logger();
         let mut metrics = self.logging.metrics_path.map(|metrics_path| Metrics { metrics_path });
         let config = match (&self.api.config_file, self.boot.kernel) {
@@ -442,6 +451,24 @@ mod tests {
         assert_eq!(ram("secret,populate=touch"), RamKind::Secret(expected));
         let expected = SecretOptions { huge: Huge::Off, ..SecretOptions::default() };
         assert_eq!(ram("secret,huge=off"), RamKind::Secret(expected));
+    }
+
+    #[test]
+    fn version_begins_as_firecrackers_and_says_who_this_is() {
+        let text = Cli::command().render_version();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], format!("Firecracker v{}", version::FIRECRACKER));
+        assert_eq!(*lines.last().unwrap(), concat!("secretvmm ", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn words_of_firecrackers_documentation_are_taken() {
+        let cli = |line: &str| Cli::try_parse_from(line.split_whitespace());
+        for word in ["Warning", "warn", "WARN"] {
+            assert_eq!(cli(&format!("secretvmm --api-sock /s --level {word}")).unwrap().log_level(), LevelFilter::Warn);
+        }
+        assert!(cli("secretvmm --api-sock /s --level warned").is_err());
+        assert!(cli("secretvmm --api-sock /s --enable-pci").unwrap().into_request().is_ok());
     }
 
     #[test]

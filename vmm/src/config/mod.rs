@@ -34,6 +34,8 @@ pub struct VmConfig {
     pub mem_size: u64,
     /// vCPUs.
     pub cpus: u8,
+    /// Whether two vCPUs are threads of one core, as far as the API tells.
+    pub smt: bool,
     /// What guest RAM is made of.
     pub backing: RamKind,
     /// Disks, the root device first.
@@ -61,6 +63,9 @@ pub enum Error {
     /// Fewer than 1 or more than [`MAX_CPUS`].
     #[error("A VM has 1 to {MAX_CPUS} vCPUs, not {0}")]
     Cpus(u8),
+    /// A core that would have one thread, among others that have two.
+    #[error("With smt, vCPUs come in pairs; give 1 or an even vcpu_count, not {0}")]
+    OddThreads(u8),
     /// Less than the smallest guest.
     #[error("A VM needs at least {} MiB of memory, not {} KiB", layout::RAM_MIN >> 20, .0 >> 10)]
     MemoryTooSmall(u64),
@@ -132,6 +137,7 @@ impl VmConfig {
             cmdline: DEFAULT_CMDLINE.to_owned(),
             mem_size: DEFAULT_MEMORY,
             cpus: 1,
+            smt: false,
             backing: RamKind::default(),
             drives: Vec::new(),
             networks: Vec::new(),
@@ -148,6 +154,9 @@ impl VmConfig {
     pub fn validate(&self) -> Result<(), Error> {
         if !(1..=MAX_CPUS).contains(&self.cpus) {
             return Err(Error::Cpus(self.cpus));
+        }
+        if self.smt && self.cpus > 1 && !self.cpus.is_multiple_of(2) {
+            return Err(Error::OddThreads(self.cpus));
         }
         if self.mem_size < layout::RAM_MIN {
             return Err(Error::MemoryTooSmall(self.mem_size));
@@ -232,6 +241,11 @@ mod tests {
         config.cpus = 0;
         assert!(config.validate().is_err());
         config.cpus = 32;
+        config.smt = true;
+        assert!(config.validate().is_ok());
+        config.cpus = 3;
+        assert!(matches!(config.validate(), Err(Error::OddThreads(3))));
+        config.cpus = 1;
         config.mem_size = layout::RAM_MIN - 1;
         assert!(matches!(config.validate(), Err(Error::MemoryTooSmall(_))));
         config.mem_size = u64::MAX;

@@ -65,7 +65,7 @@ impl VmConfig {
         }
         let mib = machine.mem_size_mib;
         config.mem_size = mib.checked_mul(1 << 20).and_then(round_memory).ok_or(Error::MemoryTooLarge(mib))?;
-        config.cpus = machine.vcpu_count;
+        (config.cpus, config.smt) = (machine.vcpu_count, machine.smt);
         config.backing = ram_kind(&machine)?;
         config.drives = file.drives.clone();
         // The guest calls the first drive it finds /dev/vda.
@@ -93,6 +93,7 @@ impl VmConfig {
             machine_config: Some(MachineConfig {
                 vcpu_count: self.cpus,
                 mem_size_mib: self.mem_size >> 20,
+                smt: self.smt,
                 huge_pages: if options.huge == Huge::Require { HugePages::Require2M } else { HugePages::None },
                 memory_backend: backend,
                 memory_pool: if options.pool == Pool::Boot { MemoryPool::Boot } else { MemoryPool::Auto },
@@ -119,7 +120,6 @@ fn refuse(file: &VmConfigFile) -> Result<(), Error> {
     let machine = machine_of(file);
     let template = machine.cpu_template.is_some_and(|template| template != CpuTemplate::None);
     let there = [
-        (machine.smt, refused::SMT),
         (template, refused::CPU_TEMPLATE),
         (machine.track_dirty_pages, refused::DIRTY_PAGES),
         (file.cpu_config.is_some(), refused::CPU_TEMPLATE),
@@ -207,7 +207,6 @@ mod tests {
     #[test]
     fn from_resources_what_is_not_there_is_refused_with_a_reason() {
         for resource in [
-            r#""machine-config": {"vcpu_count": 1, "mem_size_mib": 128, "smt": true}"#,
             r#""machine-config": {"vcpu_count": 1, "mem_size_mib": 128, "track_dirty_pages": true}"#,
             r#""machine-config": {"vcpu_count": 1, "mem_size_mib": 128, "cpu_template": "T2"}"#,
             r#""cpu-config": "/c""#,

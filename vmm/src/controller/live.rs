@@ -17,9 +17,15 @@ pub(super) fn handle(vmm: &mut Vmm, resources: &mut VmConfigFile, action: Action
         Action::PatchDrive(update) => update_drive(vmm, resources, &update)?,
         Action::PatchNetworkInterface(update) => update_network(vmm, resources, &update)?,
         Action::GetMemory => return vmm.memory_info().map(Reply::Memory).map_err(|err| Fault::from_error(&err)),
-        action => return Err(Fault::new(format!("{} is for a VM that has not been started", setup::name(&action)))),
+        action => return Err(too_late(&action)),
     }
     Ok(Reply::NoContent)
+}
+
+/// The first sentence is Firecracker's, which clients look for.
+fn too_late(action: &Action) -> Fault {
+    let name = setup::name(action);
+    Fault::new(format!("The requested operation is not supported after starting the microVM. {name} comes before it"))
 }
 
 fn update_drive(vmm: &Vmm, resources: &mut VmConfigFile, update: &DriveUpdate) -> Result<(), Fault> {

@@ -28,7 +28,7 @@ use crate::outcome::Outcome;
 use crate::sandbox::Seccomp;
 use crate::terminal::RawMode;
 use crate::vmm::{State, Vmm};
-use crate::{builder, logger, outcome, preflight, signals, vmm};
+use crate::{builder, logger, outcome, preflight, signals, version, vmm};
 
 /// Why a VM was not started.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +143,9 @@ impl Controller {
         let prepared = preflight::run(&config, &self.mmds)?;
         if config.backing == RamKind::Shared {
             log::warn!("guest memory is ordinary memory, which this host can read (--backing shared)");
+        }
+        if config.smt {
+            log::warn!("smt is accepted, but the guest sees each vCPU as a core of its own");
         }
         let mut vmm = builder::build(&config, prepared, self.control.clone())?;
         signals::block();
@@ -340,5 +343,5 @@ fn mmds_fault(err: &mmds::Error) -> Fault {
 }
 
 fn version() -> String {
-    env!("CARGO_PKG_VERSION").to_owned()
+    version::FIRECRACKER.to_owned()
 }

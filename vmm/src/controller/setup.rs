@@ -41,12 +41,18 @@ pub(super) fn handle(resources: &mut VmConfigFile, action: Action) -> Result<Rep
         Action::PutEntropy(entropy) => next.entropy = Some(entropy),
         Action::PutSerial(serial) => next.serial = Some(serial),
         Action::PutMmdsConfig(mmds) => next.mmds_config = Some(mmds),
-        action => return Err(Fault::new(format!("{} needs a VM that has been started", name(&action)))),
+        action => return Err(too_early(&action)),
     }
     let config = VmConfig::from_resources_so_far(&next).map_err(|err| Fault::from_error(&err))?;
     config.validate().map_err(|err| Fault::from_error(&err))?;
     *resources = next;
     Ok(Reply::NoContent)
+}
+
+/// The first sentence is Firecracker's, which clients look for.
+fn too_early(action: &Action) -> Fault {
+    let name = name(action);
+    Fault::new(format!("The requested operation is not supported before starting the microVM. {name} comes after it"))
 }
 
 /// Replaces what has the same id, or adds it.
@@ -95,5 +101,19 @@ pub(super) fn name(action: &Action) -> &'static str {
         Action::FlushMetrics => "FlushMetrics",
         Action::Pause => "Pausing",
         Action::Resume => "Resuming",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_too_early_is_refused_in_firecrackers_words() {
+        let fault = handle(&mut VmConfigFile::default(), Action::Pause).unwrap_err();
+        assert_eq!(fault.status(), 400);
+        let words = "The requested operation is not supported before starting the microVM.";
+        assert_eq!(fault.message(), format!("{words} Pausing comes after it"));
     }
 }
