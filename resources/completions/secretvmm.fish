@@ -34,7 +34,7 @@ complete -c secretvmm -n "__fish_secretvmm_needs_command" -l memory -d 'The name
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l disk -d 'Block device; may be repeated. The first is the root device, unless --cmdline has a root=' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l net -d 'Network interface on a TAP device; may be repeated' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l vsock -d 'Sockets between host and guest (vsock): the guest\'s CID, and a unix socket on the host' -r
-complete -c secretvmm -n "__fish_secretvmm_needs_command" -l api-sock -d 'Serve the API on this unix socket' -r -F
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l api-sock -d 'Serve the API on this unix socket; /run/firecracker.socket if there is neither --kernel nor --no-api' -r -F
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l config-file -d 'Take the VM from a JSON file with the API\'s resources' -r -F
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l id -d 'Name of the VM in the API and in logs' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l metadata -d 'Contents of the metadata service (MMDS), a JSON file' -r -F

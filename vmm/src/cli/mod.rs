@@ -53,6 +53,12 @@ Exit codes:
 const USAGE: &str = "secretvmm --kernel <PATH> [OPTIONS]\n       secretvmm --config-file <JSON> [OPTIONS]\n       \
                      secretvmm --api-sock <PATH> [OPTIONS]\n       secretvmm <COMMAND>";
 
+/// Firecracker's.
+const USUAL_SOCKET: &str = "/run/firecracker.socket";
+
+/// Flags that stand for the API where no kernel is given. Without any of them, help is what is wanted.
+const FOR_THE_API: [&str; 3] = ["config_file", "api_sock", "id"];
+
 /// Run a virtual machine whose memory is hidden from the host kernel
 ///
 /// Guest memory comes from memfd_secret(2) and is absent from the host kernel's direct map. The
@@ -87,7 +93,7 @@ pub struct Cli {
 #[command(next_help_heading = "What to boot")]
 struct Boot {
     /// Kernel: a bzImage, or an ELF vmlinux built with CONFIG_PVH
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["config_file", "api_sock"])]
+    #[arg(long, value_name = "PATH", required_unless_present_any = FOR_THE_API)]
     kernel: Option<PathBuf>,
     /// Initial RAM disk
     #[arg(long, value_name = "PATH", requires = "kernel")]
@@ -134,7 +140,7 @@ struct Devices {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "HTTP API (Firecracker's)")]
 struct Api {
-    /// Serve the API on this unix socket
+    /// Serve the API on this unix socket; /run/firecracker.socket if there is neither --kernel nor --no-api
     #[arg(long, value_name = "PATH")]
     api_sock: Option<PathBuf>,
     /// Take the VM from a JSON file with the API's resources
@@ -161,7 +167,7 @@ struct Api {
 #[command(next_help_heading = "Attestation")]
 struct Attestation {
     /// Sign tokens (GET /attestation) with this Ed25519 key; it is made, with mode 0600, if it is not there
-    #[arg(long, value_name = "FILE", requires = "api_sock")]
+    #[arg(long, value_name = "FILE")]
     attestation_key: Option<PathBuf>,
 }
 
@@ -320,6 +326,7 @@ impl Cli {
         if self.general.enable_pci {
             log::warn!("--enable-pci has no effect: every device is on virtio-mmio; leave it out");
         }
+        let has_kernel = self.boot.kernel.is_some();
         let mut logger = self.logging.logger();
         let mut metrics = self.logging.metrics_path.map(|metrics_path| Metrics { metrics_path });
         let config = match (&self.api.config_file, self.boot.kernel) {
@@ -348,7 +355,8 @@ impl Cli {
             config.validate()?;
         }
         let metadata = self.api.metadata.as_deref().map(config::read_json).transpose()?;
-        let Api { id, api_sock, http_api_max_payload_size: payload_limit, mmds_size_limit, .. } = self.api;
+        let api_sock = self.api.socket(has_kernel);
+        let Api { id, http_api_max_payload_size: payload_limit, mmds_size_limit, .. } = self.api;
         let options = Options {
             id,
             boot_timer: self.logging.boot_timer,
@@ -357,7 +365,19 @@ impl Cli {
             shutdown_timeout: self.general.shutdown_timeout.map(|seconds| Duration::from_secs(seconds.into())),
         };
         let attestation_key = self.attestation.attestation_key;
+        if attestation_key.is_some() && api_sock.is_none() {
+            return Err(config::Error::KeyWithoutApi);
+        }
         Ok(Request { options, config, api_sock, attestation_key, payload_limit, logger, metrics, metadata })
+    }
+}
+
+impl Api {
+    /// Where the API is served: where Firecracker would, unless the flags say otherwise. A guest that `--kernel` starts is
+    /// not Firecracker's way.
+    fn socket(&self, has_kernel: bool) -> Option<PathBuf> {
+        let usual = || (!self.no_api && !has_kernel).then(|| PathBuf::from(USUAL_SOCKET));
+        self.api_sock.clone().or_else(usual)
     }
 }
 
@@ -491,6 +511,21 @@ mod tests {
             Cli::try_parse_from(["secretvmm", "--kernel", "k", "--disk", "d", "--cmdline", "quiet root=/dev/vdb"]);
         let config = cli.unwrap().into_request().unwrap().config.unwrap();
         assert!(!config.drives[0].is_root_device);
+    }
+
+    #[test]
+    fn api_is_served_where_firecracker_serves_it() {
+        let socket = |line: &str| {
+            let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+            cli.api.socket(cli.boot.kernel.is_some())
+        };
+        for line in ["secretvmm --id a", "secretvmm --config-file f", "secretvmm --config-file f --id a"] {
+            assert_eq!(socket(line), Some("/run/firecracker.socket".into()), "{line}");
+        }
+        for line in ["secretvmm --config-file f --no-api", "secretvmm --kernel k", "secretvmm --kernel k --id a"] {
+            assert_eq!(socket(line), None, "{line}");
+        }
+        assert_eq!(socket("secretvmm --id a --api-sock /s"), Some("/s".into()));
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub enum Error {
     /// Both names of one flag.
     #[error("--memory is the old name of --backing; give --backing alone")]
     BackingTwice,
+    /// Tokens that nobody could ask for.
+    #[error("--attestation-key needs the API, which tokens are asked from; give --api-sock")]
+    KeyWithoutApi,
     /// 2 MiB pages or the pool for ordinary memory.
     #[error("Pages of 2 MiB and of the boot pool are for secret memory; shared memory has neither")]
     SharedPages,
