@@ -1,5 +1,7 @@
 //! After the start: questions and changes to a VM that runs or is paused.
 
+use std::io;
+
 use secretvmm_api::{Action, DriveUpdate, Fault, NetworkInterfaceUpdate, Reply, VmConfigFile};
 
 use super::setup;
@@ -16,7 +18,7 @@ pub(super) fn handle(vmm: &mut Vmm, resources: &mut VmConfigFile, action: Action
         Action::Resume => vmm.resume().map_err(|err| Fault::from_error(&err))?,
         Action::PatchDrive(update) => update_drive(vmm, resources, &update)?,
         Action::PatchNetworkInterface(update) => update_network(vmm, resources, &update)?,
-        Action::GetMemory => return vmm.memory_info().map(Reply::Memory).map_err(|err| Fault::from_error(&err)),
+        Action::GetMemory => return vmm.memory_info().map(Reply::Memory).map_err(|err| no_account(&err)),
         action => return Err(too_late(&action)),
     }
     Ok(Reply::NoContent)
@@ -51,4 +53,12 @@ fn update_network(vmm: &Vmm, resources: &mut VmConfigFile, update: &NetworkInter
 
 fn unknown(kind: &str, id: &str) -> Fault {
     Fault::new(format!("There is no {kind} {id:?}"))
+}
+
+/// The kernel's account of guest memory is in /proc, which a root folder of one's own may lack.
+fn no_account(err: &io::Error) -> Fault {
+    let remedy = "mount a procfs at /proc where the VMM runs, as secretvmm-jailer does";
+    Fault::new(format!(
+        "What the kernel maps of guest memory cannot be known, as /proc/self/fdinfo cannot be read: {err}; {remedy}"
+    ))
 }
