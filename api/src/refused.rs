@@ -14,8 +14,8 @@ pub const PMEM: &str = "There is no pmem device: it would make a file of the hos
                         the guest's memory; use a drive instead";
 
 /// For `/hotplug/memory`.
-pub const MEMORY_HOTPLUG: &str = "Memory cannot be plugged in: all secret memory is allocated, and its slots are \
-                                  fixed, before the VM starts; choose mem_size_mib accordingly";
+pub const MEMORY_HOTPLUG: &str = "Memory cannot be plugged in: the size of secret memory and its slots are fixed \
+                                  before the VM starts; choose mem_size_mib accordingly";
 
 /// For a drive with a `socket`.
 pub const VHOST_USER: &str = "There are no vhost-user devices: their process would have to map the guest's memory, \
