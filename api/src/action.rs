@@ -16,10 +16,21 @@ use crate::resources::{
     Serial, Version, VmConfigFile, Vsock,
 };
 
-/// What a client asks. Ids in path and body agree, and fields are within the bounds of their types;
-/// whether it can be done now is for the VMM to say.
+/// What a client asks, by when it can be done. Ids in path and body agree, and fields are within the bounds of their
+/// types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// At any time.
+    Any(Any),
+    /// Before the VM is started.
+    Setup(Setup),
+    /// Once the VM is started.
+    Live(Live),
+}
+
+/// What can be asked at any time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Any {
     /// `GET /`, answered with [`Reply::InstanceInfo`].
     GetInstanceInfo,
     /// `GET /version`, answered with [`Reply::Version`].
@@ -28,56 +39,104 @@ pub enum Action {
     GetVmConfig,
     /// `GET /machine-config`, answered with [`Reply::MachineConfig`].
     GetMachineConfig,
-    /// `GET /memory`, answered with [`Reply::Memory`].
-    GetMemory,
-    /// `GET /attestation?nonce=...`, after the start, answered with [`Reply::Attestation`].
-    GetAttestation(Nonce),
     /// `GET /mmds`, answered with [`Reply::Mmds`].
     GetMmds,
-    /// `PUT /boot-source`, before the start.
-    PutBootSource(BootSource),
-    /// `PUT /cpu-config`, before the start.
-    PutCpuConfig(CpuConfig),
-    /// `PUT /machine-config`, before the start.
-    PutMachineConfig(MachineConfig),
-    /// `PATCH /machine-config`, before the start; at least one field is there.
-    PatchMachineConfig(MachineConfigUpdate),
-    /// `PUT /drives/{drive_id}`, before the start; replaces the drive of that id.
-    PutDrive(Drive),
-    /// `PATCH /drives/{drive_id}`, after the start.
-    PatchDrive(DriveUpdate),
-    /// `PUT /network-interfaces/{iface_id}`, before the start; replaces the interface of that id.
-    PutNetworkInterface(NetworkInterface),
-    /// `PATCH /network-interfaces/{iface_id}`, after the start.
-    PatchNetworkInterface(NetworkInterfaceUpdate),
-    /// `PUT /vsock`, before the start.
-    PutVsock(Vsock),
-    /// `PUT /entropy`, before the start.
-    PutEntropy(Entropy),
-    /// `PUT /serial`, before the start.
-    PutSerial(Serial),
-    /// `PUT /logger`, before the start.
-    PutLogger(Logger),
-    /// `PUT /metrics`, before the start, once.
-    PutMetrics(Metrics),
-    /// `PUT /mmds`, at any time; too much of it is [`Fault::too_large`].
+    /// `PUT /mmds`; too much of it is [`Fault::too_large`].
     PutMmds(MmdsContents),
-    /// `PATCH /mmds`, at any time after it was put: a merge by RFC 7396.
+    /// `PATCH /mmds`; after it was put: a merge by RFC 7396.
     PatchMmds(MmdsContents),
-    /// `PUT /mmds/config`, before the start.
+}
+
+/// What describes a VM, and starts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setup {
+    /// `PUT /boot-source`.
+    PutBootSource(BootSource),
+    /// `PUT /cpu-config`.
+    PutCpuConfig(CpuConfig),
+    /// `PUT /machine-config`.
+    PutMachineConfig(MachineConfig),
+    /// `PATCH /machine-config`; at least one field is there.
+    PatchMachineConfig(MachineConfigUpdate),
+    /// `PUT /drives/{drive_id}`; replaces the drive of that id.
+    PutDrive(Drive),
+    /// `PUT /network-interfaces/{iface_id}`; replaces the interface of that id.
+    PutNetworkInterface(NetworkInterface),
+    /// `PUT /vsock`.
+    PutVsock(Vsock),
+    /// `PUT /entropy`.
+    PutEntropy(Entropy),
+    /// `PUT /serial`.
+    PutSerial(Serial),
+    /// `PUT /logger`.
+    PutLogger(Logger),
+    /// `PUT /metrics`, once.
+    PutMetrics(Metrics),
+    /// `PUT /mmds/config`.
     PutMmdsConfig(MmdsConfig),
     /// `PUT /actions` with `InstanceStart`.
     Start,
-    /// `PUT /actions` with `SendCtrlAltDel`, after the start.
+}
+
+impl Setup {
+    /// What a client calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PutBootSource(_) => "PUT /boot-source",
+            Self::PutCpuConfig(_) => "PUT /cpu-config",
+            Self::PutMachineConfig(_) => "PUT /machine-config",
+            Self::PatchMachineConfig(_) => "PATCH /machine-config",
+            Self::PutDrive(_) => "PUT /drives",
+            Self::PutNetworkInterface(_) => "PUT /network-interfaces",
+            Self::PutVsock(_) => "PUT /vsock",
+            Self::PutEntropy(_) => "PUT /entropy",
+            Self::PutSerial(_) => "PUT /serial",
+            Self::PutLogger(_) => "PUT /logger",
+            Self::PutMetrics(_) => "PUT /metrics",
+            Self::PutMmdsConfig(_) => "PUT /mmds/config",
+            Self::Start => "InstanceStart",
+        }
+    }
+}
+
+/// What is asked of a VM that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Live {
+    /// `GET /memory`, answered with [`Reply::Memory`].
+    GetMemory,
+    /// `GET /attestation?nonce=...`, answered with [`Reply::Attestation`].
+    GetAttestation(Nonce),
+    /// `PATCH /drives/{drive_id}`.
+    PatchDrive(DriveUpdate),
+    /// `PATCH /network-interfaces/{iface_id}`.
+    PatchNetworkInterface(NetworkInterfaceUpdate),
+    /// `PUT /actions` with `SendCtrlAltDel`.
     SendCtrlAltDel,
-    /// `PUT /actions` with `SendPowerButton`, after the start.
+    /// `PUT /actions` with `SendPowerButton`.
     SendPowerButton,
-    /// `PUT /actions` with `FlushMetrics`, after the start.
+    /// `PUT /actions` with `FlushMetrics`.
     FlushMetrics,
-    /// `PATCH /vm` with `Paused`, after the start.
+    /// `PATCH /vm` with `Paused`.
     Pause,
-    /// `PATCH /vm` with `Resumed`, after the start.
+    /// `PATCH /vm` with `Resumed`.
     Resume,
+}
+
+impl Live {
+    /// What a client calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::GetMemory => "GET /memory",
+            Self::GetAttestation(_) => "GET /attestation",
+            Self::PatchDrive(_) => "PATCH /drives",
+            Self::PatchNetworkInterface(_) => "PATCH /network-interfaces",
+            Self::SendCtrlAltDel => "SendCtrlAltDel",
+            Self::SendPowerButton => "SendPowerButton",
+            Self::FlushMetrics => "FlushMetrics",
+            Self::Pause => "Pausing",
+            Self::Resume => "Resuming",
+        }
+    }
 }
 
 /// What the VMM answers when it has done what was asked.
@@ -86,19 +145,19 @@ pub enum Action {
 pub enum Reply {
     /// To every action that is no question: status 204.
     NoContent,
-    /// To [`Action::GetInstanceInfo`].
+    /// To [`Any::GetInstanceInfo`].
     InstanceInfo(InstanceInfo),
-    /// To [`Action::GetVersion`].
+    /// To [`Any::GetVersion`].
     Version(Version),
-    /// To [`Action::GetVmConfig`].
+    /// To [`Any::GetVmConfig`].
     VmConfig(Box<VmConfigFile>),
-    /// To [`Action::GetMachineConfig`].
+    /// To [`Any::GetMachineConfig`].
     MachineConfig(MachineConfig),
-    /// To [`Action::GetMemory`].
+    /// To [`Live::GetMemory`].
     Memory(MemoryInfo),
-    /// To [`Action::GetAttestation`].
+    /// To [`Live::GetAttestation`].
     Attestation(Attestation),
-    /// To [`Action::GetMmds`].
+    /// To [`Any::GetMmds`].
     Mmds(MmdsContents),
 }
 

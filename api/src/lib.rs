@@ -22,6 +22,6 @@ mod request;
 mod resources;
 pub mod server;
 
-pub use action::{Action, Call, Fault, Reply};
+pub use action::{Action, Any, Call, Fault, Live, Reply, Setup};
 pub use request::{Request, parse};
 pub use resources::*;

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::action::{Action, Fault};
+use crate::action::{Action, Any, Fault, Live, Setup};
 use crate::json::{from_slice, object_from_slice};
 use crate::refused;
 use crate::resources::{
@@ -65,7 +65,7 @@ pub fn parse(method: &str, path: &str, query: Option<&str>, body: &[u8]) -> Resu
     check_route(method, path, &words)?;
     check_body(method, &words, body)?;
     match (words.as_slice(), query) {
-        (["attestation"], query) => return Ok(Action::GetAttestation(nonce(query)?).into()),
+        (["attestation"], query) => return Ok(Action::Live(Live::GetAttestation(nonce(query)?)).into()),
         (_, Some(query)) => return Err(Fault::new(format!("There are no queries here; leave ?{query} out"))),
         (_, None) => {}
     }
@@ -115,12 +115,12 @@ fn nonce(query: Option<&str>) -> Result<Nonce, Fault> {
 
 fn get(words: &[&str]) -> Result<Request, Fault> {
     Ok(match words {
-        [] => Action::GetInstanceInfo,
-        ["version"] => Action::GetVersion,
-        ["vm", "config"] => Action::GetVmConfig,
-        ["machine-config"] => Action::GetMachineConfig,
-        ["memory"] => Action::GetMemory,
-        ["mmds"] => Action::GetMmds,
+        [] => Action::Any(Any::GetInstanceInfo),
+        ["version"] => Action::Any(Any::GetVersion),
+        ["vm", "config"] => Action::Any(Any::GetVmConfig),
+        ["machine-config"] => Action::Any(Any::GetMachineConfig),
+        ["memory"] => Action::Live(Live::GetMemory),
+        ["mmds"] => Action::Any(Any::GetMmds),
         ["balloon", ..] => return Err(Fault::new(refused::BALLOON)),
         ["hotplug", ..] => return Err(Fault::new(refused::MEMORY_HOTPLUG)),
         _ => return Err(no_such_path()),
@@ -130,25 +130,29 @@ fn get(words: &[&str]) -> Result<Request, Fault> {
 
 fn put(words: &[&str], body: &[u8]) -> Result<Request, Fault> {
     Ok(match words {
-        ["boot-source"] => Action::PutBootSource(from_slice(body)?),
-        ["cpu-config"] => Action::PutCpuConfig(from_slice(body)?),
+        ["boot-source"] => Action::Setup(Setup::PutBootSource(from_slice(body)?)),
+        ["cpu-config"] => Action::Setup(Setup::PutCpuConfig(from_slice(body)?)),
         ["machine-config"] => return put_machine(from_slice(body)?),
-        ["drives", id] => Action::PutDrive(from_slice_with_id(id, body, |drive: &Drive| &drive.drive_id)?),
+        ["drives", id] => {
+            Action::Setup(Setup::PutDrive(from_slice_with_id(id, body, |drive: &Drive| &drive.drive_id)?))
+        }
         ["network-interfaces", id] => {
-            Action::PutNetworkInterface(from_slice_with_id(id, body, |net: &NetworkInterface| &net.iface_id)?)
+            Action::Setup(Setup::PutNetworkInterface(from_slice_with_id(id, body, |net: &NetworkInterface| {
+                &net.iface_id
+            })?))
         }
         ["vsock"] => return put_vsock(from_slice(body)?),
-        ["entropy"] => Action::PutEntropy(from_slice(body)?),
-        ["serial"] => Action::PutSerial(from_slice(body)?),
-        ["logger"] => Action::PutLogger(from_slice(body)?),
-        ["metrics"] => Action::PutMetrics(from_slice(body)?),
-        ["mmds"] => Action::PutMmds(object_from_slice(body)?),
+        ["entropy"] => Action::Setup(Setup::PutEntropy(from_slice(body)?)),
+        ["serial"] => Action::Setup(Setup::PutSerial(from_slice(body)?)),
+        ["logger"] => Action::Setup(Setup::PutLogger(from_slice(body)?)),
+        ["metrics"] => Action::Setup(Setup::PutMetrics(from_slice(body)?)),
+        ["mmds"] => Action::Any(Any::PutMmds(object_from_slice(body)?)),
         ["mmds", "config"] => return put_mmds_config(from_slice(body)?),
         ["actions"] => match from_slice::<InstanceAction>(body)?.action_type {
-            ActionType::InstanceStart => Action::Start,
-            ActionType::SendCtrlAltDel => Action::SendCtrlAltDel,
-            ActionType::SendPowerButton => Action::SendPowerButton,
-            ActionType::FlushMetrics => Action::FlushMetrics,
+            ActionType::InstanceStart => Action::Setup(Setup::Start),
+            ActionType::SendCtrlAltDel => Action::Live(Live::SendCtrlAltDel),
+            ActionType::SendPowerButton => Action::Live(Live::SendPowerButton),
+            ActionType::FlushMetrics => Action::Live(Live::FlushMetrics),
         },
         ["balloon"] => return refuse::<Balloon>(body, refused::BALLOON),
         ["hotplug", "memory"] => return refuse::<MemoryHotplug>(body, refused::MEMORY_HOTPLUG),
@@ -166,14 +170,18 @@ fn put(words: &[&str], body: &[u8]) -> Result<Request, Fault> {
 fn patch(words: &[&str], body: &[u8]) -> Result<Request, Fault> {
     Ok(match words {
         ["machine-config"] => return patch_machine(from_slice(body)?),
-        ["drives", id] => Action::PatchDrive(from_slice_with_id(id, body, |drive: &DriveUpdate| &drive.drive_id)?),
-        ["network-interfaces", id] => {
-            Action::PatchNetworkInterface(from_slice_with_id(id, body, |net: &NetworkInterfaceUpdate| &net.iface_id)?)
+        ["drives", id] => {
+            Action::Live(Live::PatchDrive(from_slice_with_id(id, body, |drive: &DriveUpdate| &drive.drive_id)?))
         }
-        ["mmds"] => Action::PatchMmds(object_from_slice(body)?),
+        ["network-interfaces", id] => {
+            Action::Live(Live::PatchNetworkInterface(from_slice_with_id(id, body, |net: &NetworkInterfaceUpdate| {
+                &net.iface_id
+            })?))
+        }
+        ["mmds"] => Action::Any(Any::PatchMmds(object_from_slice(body)?)),
         ["vm"] => match from_slice::<VmUpdate>(body)?.state {
-            VmState::Paused => Action::Pause,
-            VmState::Resumed => Action::Resume,
+            VmState::Paused => Action::Live(Live::Pause),
+            VmState::Resumed => Action::Live(Live::Resume),
         },
         ["balloon"] => return refuse::<BalloonUpdate>(body, refused::BALLOON),
         ["balloon", "statistics"] => return refuse::<BalloonStatisticsUpdate>(body, refused::BALLOON),
@@ -193,7 +201,7 @@ fn patch(words: &[&str], body: &[u8]) -> Result<Request, Fault> {
 
 fn put_machine(machine: MachineConfig) -> Result<Request, Fault> {
     let deprecated = machine.cpu_template.is_some();
-    Ok(Request { action: Action::PutMachineConfig(machine), deprecated })
+    Ok(Request { action: Action::Setup(Setup::PutMachineConfig(machine)), deprecated })
 }
 
 fn patch_machine(update: MachineConfigUpdate) -> Result<Request, Fault> {
@@ -201,17 +209,17 @@ fn patch_machine(update: MachineConfigUpdate) -> Result<Request, Fault> {
         return Err(Fault::new("Nothing is to be changed; give at least one field"));
     }
     let deprecated = update.cpu_template.is_some();
-    Ok(Request { action: Action::PatchMachineConfig(update), deprecated })
+    Ok(Request { action: Action::Setup(Setup::PatchMachineConfig(update)), deprecated })
 }
 
 fn put_vsock(vsock: Vsock) -> Result<Request, Fault> {
     let deprecated = vsock.vsock_id.is_some();
-    Ok(Request { action: Action::PutVsock(vsock), deprecated })
+    Ok(Request { action: Action::Setup(Setup::PutVsock(vsock)), deprecated })
 }
 
 fn put_mmds_config(config: MmdsConfig) -> Result<Request, Fault> {
     let deprecated = config.version == MmdsVersion::V1;
-    Ok(Request { action: Action::PutMmdsConfig(config), deprecated })
+    Ok(Request { action: Action::Setup(Setup::PutMmdsConfig(config)), deprecated })
 }
 
 fn load_snapshot(load: &SnapshotLoad) -> Result<Request, Fault> {
@@ -272,14 +280,14 @@ mod tests {
     #[test]
     fn parse_every_question() {
         for (path, action) in [
-            ("/", Action::GetInstanceInfo),
-            ("", Action::GetInstanceInfo),
-            ("/version", Action::GetVersion),
-            ("/version/", Action::GetVersion),
-            ("/vm/config", Action::GetVmConfig),
-            ("/machine-config", Action::GetMachineConfig),
-            ("/memory", Action::GetMemory),
-            ("/mmds", Action::GetMmds),
+            ("/", Action::Any(Any::GetInstanceInfo)),
+            ("", Action::Any(Any::GetInstanceInfo)),
+            ("/version", Action::Any(Any::GetVersion)),
+            ("/version/", Action::Any(Any::GetVersion)),
+            ("/vm/config", Action::Any(Any::GetVmConfig)),
+            ("/machine-config", Action::Any(Any::GetMachineConfig)),
+            ("/memory", Action::Live(Live::GetMemory)),
+            ("/mmds", Action::Any(Any::GetMmds)),
         ] {
             assert_eq!(parse("GET", path, b""), Ok(action.into()), "{path}");
         }
@@ -289,7 +297,7 @@ mod tests {
     fn parse_attestation_takes_a_nonce_and_nothing_else() {
         let ask = |query: Option<&str>| super::parse("GET", "/attestation", query, b"");
         let nonce: Nonce = "00112233445566aA".parse().unwrap();
-        assert_eq!(ask(Some("nonce=00112233445566aA")), Ok(Action::GetAttestation(nonce).into()));
+        assert_eq!(ask(Some("nonce=00112233445566aA")), Ok(Action::Live(Live::GetAttestation(nonce)).into()));
         assert!(ask(Some(&format!("nonce={}", "ab".repeat(64)))).is_ok());
         for query in [
             None,
@@ -344,44 +352,51 @@ mod tests {
         }
         let body = json!({"kernel_image_path": "/k"});
         let boot = BootSource { kernel_image_path: "/k".into(), boot_args: None, initrd_path: None };
-        assert_eq!(parse_json("PUT", "/boot-source", &body), Ok(Action::PutBootSource(boot).into()));
-        assert_eq!(parse("PUT", "/cpu-config", b"{}"), Ok(Action::PutCpuConfig(CpuConfig::default()).into()));
+        assert_eq!(parse_json("PUT", "/boot-source", &body), Ok(Action::Setup(Setup::PutBootSource(boot)).into()));
+        assert_eq!(
+            parse("PUT", "/cpu-config", b"{}"),
+            Ok(Action::Setup(Setup::PutCpuConfig(CpuConfig::default())).into())
+        );
     }
 
     #[test]
     fn parse_every_change_and_order() {
         for (method, path, body, action) in [
-            ("PUT", "/actions", json!({"action_type": "InstanceStart"}), Action::Start),
-            ("PUT", "/actions", json!({"action_type": "SendCtrlAltDel"}), Action::SendCtrlAltDel),
-            ("PUT", "/actions", json!({"action_type": "FlushMetrics"}), Action::FlushMetrics),
-            ("PATCH", "/vm", json!({"state": "Paused"}), Action::Pause),
-            ("PATCH", "/vm", json!({"state": "Resumed"}), Action::Resume),
+            ("PUT", "/actions", json!({"action_type": "InstanceStart"}), Action::Setup(Setup::Start)),
+            ("PUT", "/actions", json!({"action_type": "SendCtrlAltDel"}), Action::Live(Live::SendCtrlAltDel)),
+            ("PUT", "/actions", json!({"action_type": "FlushMetrics"}), Action::Live(Live::FlushMetrics)),
+            ("PATCH", "/vm", json!({"state": "Paused"}), Action::Live(Live::Pause)),
+            ("PATCH", "/vm", json!({"state": "Resumed"}), Action::Live(Live::Resume)),
             (
                 "PATCH",
                 "/machine-config",
                 json!({"huge_pages": "2M", "smt": null}),
-                Action::PatchMachineConfig(MachineConfigUpdate {
+                Action::Setup(Setup::PatchMachineConfig(MachineConfigUpdate {
                     huge_pages: Some(HugePages::Require2M),
                     ..Default::default()
-                }),
+                })),
             ),
             (
                 "PATCH",
                 "/drives/a",
                 json!({"drive_id": "a"}),
-                Action::PatchDrive(DriveUpdate { drive_id: "a".into(), path_on_host: None, rate_limiter: None }),
+                Action::Live(Live::PatchDrive(DriveUpdate {
+                    drive_id: "a".into(),
+                    path_on_host: None,
+                    rate_limiter: None,
+                })),
             ),
             (
                 "PATCH",
                 "/network-interfaces/a",
                 json!({"iface_id": "a"}),
-                Action::PatchNetworkInterface(NetworkInterfaceUpdate {
+                Action::Live(Live::PatchNetworkInterface(NetworkInterfaceUpdate {
                     iface_id: "a".into(),
                     rx_rate_limiter: None,
                     tx_rate_limiter: None,
-                }),
+                })),
             ),
-            ("PATCH", "/mmds", json!({}), Action::PatchMmds(serde_json::Map::new())),
+            ("PATCH", "/mmds", json!({}), Action::Any(Any::PatchMmds(serde_json::Map::new()))),
         ] {
             assert_eq!(parse_json(method, path, &body), Ok(action.into()), "{method} {path}");
         }
@@ -559,7 +574,7 @@ mod tests {
         fn parse_machine_within_bounds_is_taken_as_it_is(vcpus in 0..40u8, mib in prop_oneof![0..1u64 << 27, any::<u64>()], smt: bool) {
             let body = json!({"vcpu_count": vcpus, "mem_size_mib": mib, "smt": smt});
             match parse_json("PUT", "/machine-config", &body) {
-                Ok(Request { action: Action::PutMachineConfig(machine), deprecated: false }) => {
+                Ok(Request { action: Action::Setup(Setup::PutMachineConfig(machine)), deprecated: false }) => {
                     prop_assert_eq!((machine.vcpu_count, machine.mem_size_mib, machine.smt), (vcpus, mib, smt));
                 }
                 Ok(other) => prop_assert!(false, "{:?}", other),

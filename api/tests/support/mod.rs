@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use secretvmm_api::client::Client;
 use secretvmm_api::server::{Limits, Server, SocketFile, Stopper, bind};
-use secretvmm_api::{Action, Call, Fault, InstanceInfo, InstanceState, Reply, Version};
+use secretvmm_api::{Action, Any, Call, Fault, InstanceInfo, InstanceState, Live, Reply, Setup, Version};
 use tempfile::TempDir;
 
 /// A server and its VMM, stopped when dropped.
@@ -66,21 +66,23 @@ impl Drop for Host {
 /// Answers like a VMM that has been started. Ctrl-Alt-Del takes a while, and metrics end the VMM.
 fn vmm(call: Call) {
     let result = match &call.action {
-        Action::GetInstanceInfo => Ok(Reply::InstanceInfo(InstanceInfo {
+        Action::Any(Any::GetInstanceInfo) => Ok(Reply::InstanceInfo(InstanceInfo {
             id: "test".into(),
             state: InstanceState::Running,
             vmm_version: "1".into(),
             app_name: "test".into(),
         })),
-        Action::GetVersion => Ok(Reply::Version(Version { firecracker_version: "1.2.3".into() })),
-        Action::GetMmds => Ok(Reply::Mmds(serde_json::Map::from_iter([("big".into(), "x".repeat(1 << 20).into())]))),
-        Action::Start => Err(Fault::new("The VM has been started already")),
-        Action::PutMmds(_) => Err(Fault::too_large("The metadata are too large")),
-        Action::SendCtrlAltDel => {
+        Action::Any(Any::GetVersion) => Ok(Reply::Version(Version { firecracker_version: "1.2.3".into() })),
+        Action::Any(Any::GetMmds) => {
+            Ok(Reply::Mmds(serde_json::Map::from_iter([("big".into(), "x".repeat(1 << 20).into())])))
+        }
+        Action::Setup(Setup::Start) => Err(Fault::new("The VM has been started already")),
+        Action::Any(Any::PutMmds(_)) => Err(Fault::too_large("The metadata are too large")),
+        Action::Live(Live::SendCtrlAltDel) => {
             thread::sleep(Duration::from_millis(300));
             Ok(Reply::NoContent)
         }
-        Action::FlushMetrics => return,
+        Action::Live(Live::FlushMetrics) => return,
         _ => Ok(Reply::NoContent),
     };
     drop(call.reply.send(result));

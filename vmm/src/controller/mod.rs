@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use secretvmm_api::{
-    Action, Attestation, Fault, InstanceInfo, InstanceState, Logger, Metrics, MmdsContents, Reply, Version,
-    VmConfigFile,
+    Action, Any, Attestation, Fault, InstanceInfo, InstanceState, Live, Logger, Metrics, MmdsContents, Reply, Setup,
+    Version, VmConfigFile,
 };
 use serde_json::Value;
 use vmm_sys_util::timerfd::TimerFd;
@@ -280,44 +280,68 @@ impl Controller {
     }
 
     fn dispatch(&mut self, action: Action) -> Result<Reply, Fault> {
-        match (&mut self.vmm, action) {
-            (_, Action::GetInstanceInfo) => Ok(Reply::InstanceInfo(self.info())),
-            (_, Action::GetVersion) => Ok(Reply::Version(Version { firecracker_version: version() })),
-            (_, Action::GetVmConfig) => Ok(Reply::VmConfig(Box::new(self.resources.clone()))),
-            (_, Action::GetMachineConfig) => Ok(Reply::MachineConfig(config::machine_of(&self.resources))),
-            (_, Action::GetMmds) => match lock(&self.mmds).get() {
+        match action {
+            Action::Any(any) => self.any(any),
+            Action::Setup(setup) if self.vmm.is_some() => Err(setup::too_late(&setup)),
+            Action::Setup(setup) => self.setup(setup),
+            Action::Live(live) => self.live(live),
+        }
+    }
+
+    fn any(&mut self, any: Any) -> Result<Reply, Fault> {
+        match any {
+            Any::GetInstanceInfo => Ok(Reply::InstanceInfo(self.info())),
+            Any::GetVersion => Ok(Reply::Version(Version { firecracker_version: version() })),
+            Any::GetVmConfig => Ok(Reply::VmConfig(Box::new(self.resources.clone()))),
+            Any::GetMachineConfig => Ok(Reply::MachineConfig(config::machine_of(&self.resources))),
+            Any::GetMmds => match lock(&self.mmds).get() {
                 Value::Object(contents) => Ok(Reply::Mmds(contents)),
                 _ => Ok(Reply::Mmds(MmdsContents::new())),
             },
-            (_, Action::PutMmds(contents)) => self.put_mmds(contents).map(|()| Reply::NoContent),
-            (_, Action::PatchMmds(patch)) => {
+            Any::PutMmds(contents) => self.put_mmds(contents).map(|()| Reply::NoContent),
+            Any::PatchMmds(patch) => {
                 let patched = lock(&self.mmds).patch(patch.into());
                 patched.map(|()| Reply::NoContent).map_err(|err| mmds_fault(&err))
             }
-            (Some(_), Action::FlushMetrics) => self.flush_metrics().map(|()| Reply::NoContent),
-            (Some(vmm), Action::SendCtrlAltDel) => {
-                vmm.press_ctrl_alt_del().map_err(|err| Fault::from_error(&err))?;
-                self.limit_shutdown(self.options.shutdown_timeout);
-                Ok(Reply::NoContent)
+        }
+    }
+
+    fn setup(&mut self, setup: Setup) -> Result<Reply, Fault> {
+        match setup {
+            Setup::PutMetrics(metrics) => self.put_metrics(metrics).map(|()| Reply::NoContent),
+            Setup::PutLogger(logger) => self.put_logger(logger).map(|()| Reply::NoContent),
+            Setup::Start => {
+                let config = VmConfig::from_resources(&self.resources).map_err(|err| Fault::from_error(&err))?;
+                self.start(config).map_err(|err| Fault::from_error(&err)).map(|()| Reply::NoContent)
             }
-            (Some(_), Action::SendPowerButton) => {
-                self.ask_to_shut_down(self.options.shutdown_timeout);
-                Ok(Reply::NoContent)
-            }
-            (Some(vmm), Action::GetAttestation(nonce)) => {
+            resource => setup::put_resource(&mut self.resources, resource),
+        }
+    }
+
+    fn live(&mut self, live: Live) -> Result<Reply, Fault> {
+        let Some(vmm) = &mut self.vmm else { return Err(live::too_early(&live)) };
+        match live {
+            Live::GetMemory => live::memory(vmm),
+            Live::GetAttestation(nonce) => {
                 let attestor = self.attestor.as_ref().ok_or(attestation::Error::NoKey);
                 let token = attestor.and_then(|attestor| attestor.token(nonce, vmm));
                 let token = token.map_err(|err| Fault::from_error(&err))?;
                 Ok(Reply::Attestation(Attestation::new(&token)))
             }
-            (Some(vmm), action) => live::handle(vmm, &mut self.resources, action),
-            (None, Action::PutMetrics(metrics)) => self.put_metrics(metrics).map(|()| Reply::NoContent),
-            (None, Action::PutLogger(logger)) => self.put_logger(logger).map(|()| Reply::NoContent),
-            (None, Action::Start) => {
-                let config = VmConfig::from_resources(&self.resources).map_err(|err| Fault::from_error(&err))?;
-                self.start(config).map_err(|err| Fault::from_error(&err)).map(|()| Reply::NoContent)
+            Live::PatchDrive(update) => live::update_drive(vmm, &mut self.resources, &update),
+            Live::PatchNetworkInterface(update) => live::update_network(vmm, &mut self.resources, &update),
+            Live::SendCtrlAltDel => {
+                vmm.press_ctrl_alt_del().map_err(|err| Fault::from_error(&err))?;
+                self.limit_shutdown(self.options.shutdown_timeout);
+                Ok(Reply::NoContent)
             }
-            (None, action) => setup::handle(&mut self.resources, action),
+            Live::SendPowerButton => {
+                self.ask_to_shut_down(self.options.shutdown_timeout);
+                Ok(Reply::NoContent)
+            }
+            Live::FlushMetrics => self.flush_metrics().map(|()| Reply::NoContent),
+            Live::Pause => live::pause(vmm),
+            Live::Resume => live::resume(vmm),
         }
     }
 
