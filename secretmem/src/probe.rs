@@ -38,6 +38,28 @@ pub fn probe() -> Result<(), Unavailable> {
     }
 }
 
+/// The modes that this kernel knows: empty on one without the secretvmm series.
+///
+/// A mode that is known may still be refused for want of memory, or of the right to use the pool.
+///
+/// # Errors
+/// [`Unavailable`]: the kernel gives no secret memory at all.
+///
+/// ```
+/// match secretmem::features() {
+///     Ok(modes) => println!("secret memory works here, with the modes {modes}"),
+///     Err(error) => println!("{error}"),
+/// }
+/// ```
+pub fn features() -> Result<Mode, Unavailable> {
+    probe()?;
+    let known = |mode: &Mode| match memfd_secret(*mode) {
+        Ok(_) => true,
+        Err(err) => err.raw_os_error() == Some(libc::EPERM),
+    };
+    Ok(Mode::all().iter().filter(known).collect())
+}
+
 fn explain(err: io::Error, built_in: bool) -> Unavailable {
     match err.raw_os_error() {
         Some(libc::ENOSYS) if built_in => Unavailable::SwitchedOff,
