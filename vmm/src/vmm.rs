@@ -70,7 +70,7 @@ pub enum Error {
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
     /// A vCPU would not leave the guest.
-    #[error("A vCPU waits for the terminal and cannot be paused; let standard output go on and try again")]
+    #[error("A vCPU waits for the host and cannot be paused; see whether a disk of the host hangs, and try again")]
     Busy,
 }
 

@@ -49,6 +49,17 @@ fn process_has_no_core_no_new_privileges_and_no_inherited_file() {
 }
 
 #[test]
+fn file_size_limit_is_an_error_and_not_the_end() {
+    let (_folder, vmm) = start();
+    let status = fs::read_to_string(format!("/proc/{}/status", vmm.0.id())).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    assert_ne!(ignored & 1 << (libc::SIGXFSZ - 1), 0, "{status}");
+    // The control: not everything is.
+    assert_eq!(ignored & 1 << (libc::SIGXCPU - 1), 0, "{status}");
+}
+
+#[test]
 fn segmentation_fault_is_told_as_one() {
     let (_folder, mut vmm) = start();
     let pid = rustix::process::Pid::from_raw(vmm.0.id().cast_signed()).unwrap();

@@ -124,6 +124,7 @@ fn open_devices(config: &VmConfig, mmds: &SharedMmds) -> Result<Opened, Error> {
     let drives = config.drives.iter().map(|drive| Ok((drive.drive_id.clone(), Block::open(drive)?)));
     let networks = config.networks.iter().map(|network| {
         let net = Net::open(network)?;
+        net.warn_of_mtu(network);
         let net = if config.mmds.is_some() { net.with_mmds(mmds.clone())? } else { net };
         Ok((network.iface_id.clone(), net))
     });

@@ -14,7 +14,8 @@ const FIRST: u32 = 3;
 /// - no core dump and no debugger of the same user, as keys and guest memory are in this process;
 /// - no privileges by executing a program;
 /// - no descriptor that whoever started it left open;
-/// - no handler for SIGSEGV: the runtime's makes calls that filters forbid, and would hide the signal.
+/// - no handler for SIGSEGV: the runtime's makes calls that filters forbid, and would hide the signal;
+/// - no end by SIGXFSZ: a file that reaches RLIMIT_FSIZE is an error, for a guest's disk an I/O error.
 ///
 /// # Errors
 /// The kernel refused one of them.
@@ -26,7 +27,10 @@ pub fn harden() -> io::Result<()> {
     if unsafe { libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, 0) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the default action takes no handler.
-    unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+    // SAFETY: neither action takes a handler.
+    unsafe {
+        libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
     Ok(())
 }

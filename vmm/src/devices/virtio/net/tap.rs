@@ -131,6 +131,18 @@ impl Tap {
     }
 }
 
+/// The MTU of the host's device `name`.
+pub(super) fn mtu(name: &str) -> io::Result<u32> {
+    let mut request = request(name).ok_or(ErrorKind::InvalidInput)?;
+    // Any socket will do (netdevice(7)).
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    // SAFETY: request is an ifreq that outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, &raw mut request) })?;
+    // SAFETY: the kernel has filled in this member.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    u32::try_from(mtu).map_err(io::Error::other)
+}
+
 #[cfg(test)]
 impl From<File> for Tap {
     /// A socket for datagrams, nonblocking, whose peer is the test.
@@ -277,6 +289,7 @@ pub(super) mod tests {
             tap.set_offload(libc::TUN_F_CSUM | libc::TUN_F_TSO4).unwrap();
             assert!(matches!(Tap::open("svmm-test0"), Err(Error::Busy(_))));
             assert!(matches!(Tap::open("lo"), Err(Error::NotTap(_))));
+            assert_eq!((mtu("svmm-test0").unwrap(), mtu("svmm-none").is_err()), (1500, true));
             drop(tap);
             let tap = Tap::open("svmm-test0").unwrap();
             // A TAP that stays keeps what its last user has said.
@@ -285,8 +298,15 @@ pub(super) mod tests {
             tap.set_offload(libc::TUN_F_CSUM | libc::TUN_F_TSO4).unwrap();
             assert!(receives_unfinished("svmm-test0"));
             drop(tap);
-            let _tap = Tap::open("svmm-test0").unwrap();
+            let tap = Tap::open("svmm-test0").unwrap();
             assert!(!receives_unfinished("svmm-test0"));
+            // What the device tells from a TAP that is down.
+            let ip = std::process::Command::new("ip").args(["link", "delete", "svmm-test0"]).status();
+            if ip.is_ok_and(|ip| ip.success()) {
+                let ram = GuestRam::create(RamKind::Shared, 2 << 20).unwrap();
+                let error = tap.read(&mut Pieces::new(ram.memory())).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EBADFD));
+            }
         });
         if !done {
             eprintln!("SKIPPED: no right to a network namespace and a TAP");

@@ -18,7 +18,7 @@ use super::buffers::{Buffers, Gathered, Need};
 use super::detour::Detour;
 use super::metrics::Metrics;
 use super::offload::Offload;
-use super::tap::{Error, Pieces, Tap};
+use super::tap::{self, Error, Pieces, Tap};
 use crate::devices::RateLimiter;
 use crate::devices::virtio::{Chain, DeviceError, Flow, Rings, Turns, VirtioDevice};
 use crate::mmds::Mmds;
@@ -59,6 +59,8 @@ pub struct Net {
     offload: Offload,
     /// A frame of this length lies in the guest's buffers, and the driver may not have it yet.
     held_back: Option<usize>,
+    /// The TAP was removed, which was logged.
+    tap_gone: bool,
     /// In each direction.
     turns: Turns,
     metrics: Arc<Metrics>,
@@ -81,6 +83,19 @@ impl Net {
     /// It cannot be had; the error says why.
     pub fn open(interface: &NetworkInterface) -> Result<Self, Error> {
         Self::with_tap(interface, Tap::open(&interface.host_dev_name)?)
+    }
+
+    /// Says what is odd about `interface`, which it was opened for.
+    pub fn warn_of_mtu(&self, interface: &NetworkInterface) {
+        let (Some(mtu), Ok(tap_mtu)) = (self.mtu, tap::mtu(&interface.host_dev_name)) else { return };
+        if u32::from(mtu) > tap_mtu {
+            log::warn!(
+                "Network interface {}: its mtu {mtu} is above the {tap_mtu} of TAP {}, which drops what is longer; \
+                 raise that (ip link set {1} mtu {mtu}) or lower mtu",
+                self.id,
+                interface.host_dev_name
+            );
+        }
     }
 
     /// Gives frames to the metadata service a way past the TAP, if the service is configured for this
@@ -115,6 +130,7 @@ impl Net {
             need: Need { frame: FRAME_MAX, merge: false },
             offload: Offload::default(),
             held_back: None,
+            tap_gone: false,
             turns: Turns::new().map_err(descriptor)?,
             metrics: Arc::default(),
         })
@@ -215,9 +231,10 @@ impl Net {
                 Ok(Next::Lost)
             }
             Err(err) if err.kind() == ErrorKind::WouldBlock => Ok(Next::Nothing),
-            Err(_) => {
+            Err(err) => {
                 // The TAP is down or gone. It says when it is there again.
                 metrics.tap_read_fails.inc();
+                self.tap_failed(&err);
                 Ok(Next::Nothing)
             }
         }
@@ -265,12 +282,23 @@ impl Net {
                 return Flow::Stop;
             }
             // The TAP is down, or the host finds the frame wrong: it is lost, as on any network.
-            Err(_) => {
+            Err(err) => {
                 metrics.tap_write_fails.inc();
                 metrics.tx_fails.inc();
+                self.tap_failed(&err);
             }
         }
         Flow::Done(0)
+    }
+
+    /// A TAP that is down comes back; one that was removed does not.
+    fn tap_failed(&mut self, err: &std::io::Error) {
+        if err.raw_os_error() == Some(libc::EBADFD) && !std::mem::replace(&mut self.tap_gone, true) {
+            log::warn!(
+                "Network interface {}: its TAP was removed; the guest has no network until the VM is started anew",
+                self.id
+            );
+        }
     }
 
     /// What the driver makes ready for a frame, having taken `features` (5.1.6.3.1).
