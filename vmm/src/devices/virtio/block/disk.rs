@@ -101,3 +101,31 @@ pub(super) fn advice(err: &io::Error, read_only: bool) -> &'static str {
         _ => "see why below",
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offset_is_in_the_disk_for_all_sectors_and_lengths() {
+        let file = tempfile::tempfile().unwrap();
+        for sectors in 1..5 {
+            let disk = Disk { file: file.try_clone().unwrap(), sectors, read_only: false };
+            let near_the_end = |max: u64| (0..8).chain(max - 8..=max);
+            for (sector, bytes) in near_the_end(u64::MAX).flat_map(|sector| {
+                let lens =
+                    (0..6 * SECTOR).step_by(256).chain(near_the_end(u64::MAX)).chain([u64::MAX / SECTOR * SECTOR]);
+                lens.map(move |bytes| (sector, bytes))
+            }) {
+                let end = u128::from(sector) * u128::from(SECTOR) + u128::from(bytes);
+                let inside = bytes % SECTOR == 0 && end <= u128::from(sectors * SECTOR);
+                assert_eq!(
+                    disk.offset(sector, bytes),
+                    inside.then(|| sector * SECTOR),
+                    "{sector} {bytes} of {sectors}"
+                );
+            }
+        }
+    }
+}

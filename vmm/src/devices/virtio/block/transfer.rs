@@ -167,4 +167,37 @@ mod tests {
         let error = piece(u64::MAX, &buffers, 0, io::ErrorKind::Other, never).unwrap_err();
         assert_eq!((error.done, error.error.kind()), (0, io::ErrorKind::InvalidInput));
     }
+
+    /// All ways to cut a few bytes into a few buffers, and all places to go on from.
+    #[test]
+    fn fill_gives_what_is_left_in_order_and_nothing_else() {
+        let mut memory = [0_u8; 6];
+        let base = memory.as_mut_ptr();
+        let all = VolatileSlice::from(&mut memory[..]);
+        for lens in (1..=3_usize).flat_map(|a| (1..=3).flat_map(move |b| (0..=3).map(move |c| [a, b, c]))) {
+            let lens: Vec<_> = lens.into_iter().filter(|len| *len > 0).collect();
+            let total: usize = lens.iter().sum();
+            if total > all.len() {
+                continue;
+            }
+            let mut at = 0;
+            let buffers: Vec<_> = lens
+                .iter()
+                .map(|len| {
+                    at += len;
+                    all.subslice(at - len, *len).unwrap()
+                })
+                .collect();
+            for done in 0..=total + 1 {
+                let mut iovecs = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
+                let count = fill(&mut iovecs, &buffers, done as u64);
+                let mut next = done;
+                for iovec in &iovecs[..count] {
+                    assert_eq!((iovec.iov_base.cast(), iovec.iov_len > 0), (base.wrapping_add(next), true));
+                    next += iovec.iov_len;
+                }
+                assert_eq!(next, done.max(total), "{lens:?} from {done}");
+            }
+        }
+    }
 }

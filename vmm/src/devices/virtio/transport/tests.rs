@@ -117,6 +117,38 @@ fn driver_that_wants_no_interrupt_gets_none() {
     assert!(!driver.interrupted(), "nothing is new");
 }
 
+/// From every index at which a ring can stand, around the ends of ring and counter, as many as fit.
+#[test]
+fn used_entries_lie_in_the_ring_in_order_and_are_seen_at_once() {
+    let ram = crate::memory::GuestRam::create(crate::memory::RamKind::Shared, 2 << 20).unwrap();
+    let memory = ram.memory();
+    let (avail, used) = (0x1000, 0x2000);
+    for start in (0..10).chain(u16::MAX - 10..=u16::MAX) {
+        for count in 0..=4_u16 {
+            let mut queue = Queue::new(4).unwrap();
+            queue.set_size(4);
+            queue.set_avail_ring_address(Some(avail), Some(0));
+            queue.set_used_ring_address(Some(used), Some(0));
+            queue.set_next_used(start);
+            memory.write_slice(&[0xee; 64], GuestAddress(used.into())).unwrap();
+            let entries: Vec<_> = (0..count).map(|at| (at, u32::from(at) + 100)).collect();
+            let wants = crate::devices::virtio::queue::add_used(&mut queue, 0, memory, &entries).unwrap();
+            assert_eq!(wants, count > 0);
+            let index: u16 = memory.read_obj(GuestAddress((used + 2).into())).unwrap();
+            assert_eq!(index, start.wrapping_add(count));
+            for (at, (head, len)) in (0..).zip(&entries) {
+                let place = used + 4 + 8 * u32::from(start.wrapping_add(at) % 4);
+                let entry: [u32; 2] = [0, 4].map(|word| memory.read_obj(GuestAddress((place + word).into())).unwrap());
+                assert_eq!(entry, [u32::from(*head), *len]);
+            }
+            let behind: u64 = memory.read_obj(GuestAddress((used + 4 + 32).into())).unwrap();
+            assert_eq!(behind, 0xeeee_eeee_eeee_eeee);
+            let error = crate::devices::virtio::queue::add_used(&mut queue, 0, memory, &[(4, 0)]);
+            assert!(error.is_err(), "there are four descriptors");
+        }
+    }
+}
+
 #[test]
 fn chain_is_no_longer_than_its_queue() {
     let (driver, _) = active();

@@ -157,4 +157,51 @@ mod tests {
         assert_eq!((header.buf_alloc, header.fwd_cnt), (BUFFER_SIZE, BUFFER_SIZE / 2));
         assert!(!credit.update_is_due());
     }
+
+    /// All sequences of a guest's and a socket's moves, up to a length, at both ends of the counters.
+    #[test]
+    fn host_never_holds_more_than_its_buffer_whatever_happens() {
+        fn go(credit: &Credit, held: u32, depth: u32) {
+            assert!(held <= credit.size);
+            assert_eq!(credit.received.wrapping_sub(credit.forwarded), held);
+            if depth == 0 {
+                return;
+            }
+            for len in 0..=credit.size + 1 {
+                let mut next = Credit { ..*credit };
+                let taken = next.receive(len).is_ok();
+                assert_eq!(taken, held + len <= credit.size);
+                go(&next, if taken { held + len } else { held }, depth - 1);
+            }
+            for len in 0..=held {
+                let mut next = Credit { ..*credit };
+                next.forward(len as usize);
+                let mut header = Header::default();
+                next.tell(&mut header);
+                assert_eq!((header.fwd_cnt, header.buf_alloc), (next.forwarded, credit.size));
+                go(&next, held - len, depth - 1);
+            }
+        }
+        for start in [0, u32::MAX - 2, u32::MAX] {
+            go(&Credit { received: start, forwarded: start, told: start, ..Credit::new(3) }, 0, 6);
+        }
+    }
+
+    /// All that a guest can say of small numbers, at both ends of the counters.
+    #[test]
+    fn guest_never_gets_more_than_it_has_said() {
+        for start in [0, u32::MAX - 1, u32::MAX] {
+            for (sent, forwarded, size) in (0..6).flat_map(|a| (0..6).flat_map(move |b| (0..6).map(move |c| (a, b, c))))
+            {
+                let mut credit = Credit { sent: start, peer_forwarded: start, ..Credit::new(BUFFER_SIZE) };
+                credit.hear(&says(10, start)).unwrap();
+                credit.send(sent);
+                let honest = forwarded <= sent;
+                assert_eq!(credit.hear(&says(size, start.wrapping_add(forwarded))).is_ok(), honest);
+                if honest {
+                    assert_eq!(credit.peer_room(), size.saturating_sub(sent - forwarded));
+                }
+            }
+        }
+    }
 }
