@@ -13,7 +13,7 @@ use crate::arch::x86_64::regs::{self, Entry};
 use crate::arch::x86_64::{self, acpi, msr, reset_vector};
 use crate::attestation::{self, Measured};
 use crate::bus::{self, Buses, PortBus};
-use crate::config::VmConfig;
+use crate::config::{Resolved, VmConfig};
 use crate::control::Control;
 use crate::devices::virtio::{self, VirtioDevices};
 use crate::devices::{AcpiPm, BootTimer, I8042, Platform, PowerButton, Pvpanic, SerialConsole, acpi_pm};
@@ -62,22 +62,24 @@ pub enum Error {
     },
 }
 
-/// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs. Its threads obey
-/// `control`.
-pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Result<Vmm, Error> {
+/// Builds the VM: memory, memslots, contents, interrupts, devices, tables, vCPUs. Its threads obey `control`. With it
+/// comes what was measured, if somebody wants it.
+pub fn build(config: &Resolved, prepared: Prepared, control: Arc<Control>) -> Result<(Vmm, Option<Measured>), Error> {
     let begun = Instant::now();
     let Prepared { mut kernel, mut initrd, plan, kvm, devices, output } = prepared;
-    let kind = if config.measured { config.backing.for_evidence() } else { config.backing };
-    let ram = GuestRam::create(kind, config.mem_size)?;
+    let ram = GuestRam::create(config.backing, config.mem_size)?;
     let memory = ram.memory();
     let vm = kvm::create(&kvm, memory)?;
     let cmdline = config.full_cmdline();
     plan.load(memory, &mut kernel, initrd.as_mut(), &cmdline)?;
-    let measured =
-        if config.measured { Some(Measured::new(plan.measure(memory, &kernel, &cmdline)?, config)?) } else { None };
+    let measured = if config.start.measured {
+        Some(Measured::new(plan.measure(memory, &kernel, &cmdline)?, config)?)
+    } else {
+        None
+    };
     let platform = platform(&vm, output, config, &control)?;
     let mut buses = Buses { ports: port_bus(&platform, &control)?, ..Buses::default() };
-    if config.boot_timer {
+    if config.start.boot_timer {
         buses.mmio.insert(layout::BOOT_TIMER, 1, Arc::new(BootTimer::new(begun)))?;
     }
     let devices = VirtioDevices::attach(devices, &vm, memory, &mut buses.mmio)?;
@@ -88,7 +90,7 @@ pub fn build(config: &VmConfig, prepared: Prepared, control: Arc<Control>) -> Re
     let vcpus = vcpus(&kvm, &vm, config.cpus, entry)?;
     let vcpus = vcpus.into_iter().map(|(id, fd)| Vcpu::new(id, fd, buses.clone(), control.clone())).collect();
     kvm::install_kick_handler()?;
-    Ok(Vmm::new(vcpus, control, platform, devices, vm, ram).with_measurements(measured))
+    Ok((Vmm::new(vcpus, control, platform, devices, vm, ram), measured))
 }
 
 fn platform(vm: &VmFd, output: File, config: &VmConfig, control: &Arc<Control>) -> Result<Platform, Error> {

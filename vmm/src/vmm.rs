@@ -16,7 +16,6 @@ use kvm_ioctls::VmFd;
 use secretvmm_api::{KernelMemory, MemoryBackend, MemoryInfo, MemorySlot};
 use vm_memory::GuestMemoryBackend;
 
-use crate::attestation::Measured;
 use crate::control::{Command, Control};
 use crate::devices::virtio::VirtioDevices;
 use crate::devices::{KeyboardOff, Platform, SerialConsole};
@@ -86,7 +85,6 @@ pub struct Vmm {
     vm: VmFd,
     populating: Populating,
     ram: GuestRam,
-    measured: Option<Measured>,
 }
 
 impl Vmm {
@@ -99,14 +97,8 @@ impl Vmm {
         vm: VmFd,
         ram: GuestRam,
     ) -> Self {
-        let (state, threads, populating, measured) = (State::Configured, Vec::new(), Populating::default(), None);
-        Self { state, threads, vcpus, control, platform, devices, vm, populating, ram, measured }
-    }
-
-    /// With what was measured while it was built.
-    pub(crate) fn with_measurements(mut self, measured: Option<Measured>) -> Self {
-        self.measured = measured;
-        self
+        let (state, threads, populating) = (State::Configured, Vec::new(), Populating::default());
+        Self { state, threads, vcpus, control, platform, devices, vm, populating, ram }
     }
 
     /// Where the VM stands.
@@ -145,11 +137,6 @@ impl Vmm {
     /// Guest RAM.
     pub fn ram(&self) -> &GuestRam {
         &self.ram
-    }
-
-    /// What was measured before it ran; None if nobody wanted it.
-    pub fn measured(&self) -> Option<&Measured> {
-        self.measured.as_ref()
     }
 
     /// What KVM says that it can do with secret memory: a mask of `SECRETMEM_*`.

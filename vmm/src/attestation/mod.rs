@@ -4,7 +4,6 @@
 //! Without a hardware TEE that means: a key controlled by this host says that its kernel reports
 //! this (`secretvmm_evidence::MEANING`). docs/attestation.md has the format.
 
-pub mod commands;
 pub(crate) mod host;
 mod key;
 
@@ -22,7 +21,7 @@ pub use key::Error as KeyError;
 
 use crate::config::VmConfig;
 use crate::loader::Loaded;
-use crate::vmm::Vmm;
+use crate::memory::GuestRam;
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +98,16 @@ pub struct Attestor {
     vmm: Digest,
 }
 
+/// What a token is about, beside the host.
+pub struct Facts<'a> {
+    /// Guest RAM, of which the kernel is asked.
+    pub ram: &'a GuestRam,
+    /// What KVM says that it can do with secret memory: a mask of `SECRETMEM_*`.
+    pub secretmem: u32,
+    /// What was measured before the VM ran; None if nobody wanted it.
+    pub measured: Option<&'a Measured>,
+}
+
 impl Attestor {
     /// With the key in a file, which is made if there is none.
     ///
@@ -114,13 +123,13 @@ impl Attestor {
     ///
     /// # Errors
     /// There is nothing to attest, or the kernel cannot be asked.
-    pub fn token(&self, nonce: Nonce, vmm: &Vmm) -> Result<Vec<u8>, Error> {
-        let memory = memory(vmm)?;
-        let secretmem = vmm.secretmem_features();
+    pub fn token(&self, nonce: Nonce, facts: &Facts<'_>) -> Result<Vec<u8>, Error> {
+        let memory = memory(facts.ram)?;
+        let secretmem = facts.secretmem;
         if secretmem == 0 {
             return Err(Error::NoSeries);
         }
-        let Measured { loaded, config } = *vmm.measured().ok_or(Error::NotMeasured)?;
+        let Measured { loaded, config } = *facts.measured.ok_or(Error::NotMeasured)?;
         let claims = Claims {
             issued_at: SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| Error::Clock)?.as_secs(),
             nonce,
@@ -152,9 +161,9 @@ pub fn own_program() -> io::Result<Digest> {
 }
 
 /// What the kernel says of guest RAM, all of which is one file.
-fn memory(vmm: &Vmm) -> Result<Memory, Error> {
-    let info = vmm.ram().kernel_info().map_err(Error::Ask)?.ok_or(Error::Shared)?;
-    let slots = vmm.ram().memory().iter().map(|region| region.slot());
+fn memory(ram: &GuestRam) -> Result<Memory, Error> {
+    let info = ram.kernel_info().map_err(Error::Ask)?.ok_or(Error::Shared)?;
+    let slots = ram.memory().iter().map(|region| region.slot());
     Ok(Memory {
         backing: Backing::Secret,
         flags: info.flags,

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod commands;
 mod device;
 
 use std::path::PathBuf;
@@ -10,8 +11,8 @@ use log::LevelFilter;
 
 use secretvmm_api::{Entropy, LogLevel, Logger, Metrics, MmdsContents, VmConfigFile, Vsock};
 
+use self::commands::Command;
 use self::device::{Disk, Net};
-use crate::attestation::commands::Command;
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
 use crate::controller::Options;
 use crate::memory::{RamKind, SecretOptions};

@@ -3,6 +3,7 @@
 mod resources;
 mod size;
 
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use secretvmm_api::{Drive, Entropy, MmdsConfig, NetworkInterface, Serial, Vsock};
@@ -12,7 +13,7 @@ pub use size::{parse_memory, round_memory};
 
 use crate::devices::virtio::vsock;
 use crate::layout;
-use crate::memory::{Huge, Pool, RamKind, SecretOptions};
+use crate::memory::{Huge, Pool, Populate, RamKind, SecretOptions};
 
 /// Used when no command line is given.
 pub const DEFAULT_CMDLINE: &str = "console=ttyS0 8250.nr_uarts=1 reboot=k panic=-1";
@@ -50,10 +51,31 @@ pub struct VmConfig {
     pub serial: Serial,
     /// How the guest reaches its metadata.
     pub mmds: Option<MmdsConfig>,
-    /// Whether there is Firecracker's boot timer.
+}
+
+/// What the process was told beside a VM's configuration, and decides how it is started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Start {
+    /// There is Firecracker's boot timer.
     pub boot_timer: bool,
-    /// Whether what is loaded is measured, for attestation: it takes time.
+    /// What is loaded is measured, for attestation: it takes time.
     pub measured: bool,
+}
+
+/// A configuration that makes sense, with everything decided: what `GET /vm/config` tells is what is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    config: VmConfig,
+    /// How it is started.
+    pub start: Start,
+}
+
+impl Deref for Resolved {
+    type Target = VmConfig;
+
+    fn deref(&self) -> &VmConfig {
+        &self.config
+    }
 }
 
 /// A configuration that makes no sense on any host.
@@ -148,9 +170,23 @@ impl VmConfig {
             entropy: None,
             serial: Serial::default(),
             mmds: None,
-            boot_timer: false,
-            measured: false,
         }
+    }
+
+    /// Decides what is left open.
+    ///
+    /// Evidence tells of all pages: with it they are there before the guest runs, unless somebody wanted it otherwise.
+    ///
+    /// # Errors
+    /// As [`VmConfig::validate`].
+    pub fn resolve(mut self, start: Start) -> Result<Resolved, Error> {
+        self.validate()?;
+        if let RamKind::Secret(SecretOptions { populate: populate @ Populate::Background, .. }) = &mut self.backing
+            && start.measured
+        {
+            *populate = Populate::All;
+        }
+        Ok(Resolved { config: self, start })
     }
 
     /// Checks what can be checked without asking the host.
@@ -289,5 +325,20 @@ mod tests {
         config.drives[1].is_read_only = Some(true);
         config.drives[1].partuuid = Some("0eaa91a0-01".into());
         assert_eq!(config.full_cmdline(), "quiet root=PARTUUID=0eaa91a0-01 ro -- single");
+    }
+
+    #[test]
+    fn resolve_populates_before_the_guest_only_what_is_measured_and_was_left_open() {
+        let populate = |before: Populate, measured: bool| {
+            let options = SecretOptions { populate: before, ..SecretOptions::default() };
+            let config = VmConfig { backing: RamKind::Secret(options), ..VmConfig::new("/k".into()) };
+            match config.resolve(Start { measured, boot_timer: false }).unwrap().backing {
+                RamKind::Secret(options) => options.populate,
+                RamKind::Shared => panic!("Another backing"),
+            }
+        };
+        assert_eq!(populate(Populate::Background, true), Populate::All);
+        assert_eq!(populate(Populate::Background, false), Populate::Background);
+        assert_eq!(populate(Populate::Touch, true), Populate::Touch);
     }
 }

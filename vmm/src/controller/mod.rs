@@ -6,7 +6,7 @@ mod setup;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use secretvmm_api::{
@@ -18,12 +18,12 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use self::counted::{counters, timer};
 
-use crate::attestation::{self, Attestor};
-use crate::config::{self, VmConfig};
+use crate::attestation::{self, Attestor, Facts, Measured};
+use crate::config::{self, Start, VmConfig};
 use crate::control::Control;
 use crate::memory::RamKind;
 use crate::metrics::{METRICS, Report, Sink};
-use crate::mmds::{self, Mmds};
+use crate::mmds::{self, Mmds, SharedMmds, lock};
 use crate::outcome::Outcome;
 use crate::sandbox::Seccomp;
 use crate::terminal::RawMode;
@@ -90,12 +90,11 @@ pub struct Controller {
     mmds: SharedMmds,
     /// Makes tokens, if there is a key.
     attestor: Option<Attestor>,
+    /// What was measured before the VM ran, if there was a key.
+    measured: Option<Measured>,
     /// Running out when the guest has had its time to shut down.
     deadline: Deadline,
 }
-
-/// The metadata service, which the API writes and network devices read.
-pub type SharedMmds = Arc<Mutex<Mmds>>;
 
 /// A timer that the event loop watches.
 pub type Deadline = Rc<RefCell<TimerFd>>;
@@ -109,8 +108,18 @@ impl Controller {
         let resources = VmConfigFile::default();
         let mmds = Arc::new(Mutex::new(Mmds::new(options.mmds_limit)));
         let deadline = Rc::new(RefCell::new(TimerFd::new()?));
-        let (control, attestor) = (Control::new()?, None);
-        Ok(Self { options, resources, control, vmm: None, raw: None, metrics: None, mmds, attestor, deadline })
+        Ok(Self {
+            options,
+            resources,
+            control: Control::new()?,
+            vmm: None,
+            raw: None,
+            metrics: None,
+            mmds,
+            attestor: None,
+            measured: None,
+            deadline,
+        })
     }
 
     /// From now on there are tokens, of VMs that are started from now on.
@@ -133,10 +142,9 @@ impl Controller {
     /// # Errors
     /// Nothing was started, nothing is left behind, and it can be tried again.
     pub fn start(&mut self, config: VmConfig) -> Result<(), StartError> {
-        let (boot_timer, measured) = (self.options.boot_timer, self.attestor.is_some());
-        let config = VmConfig { boot_timer, measured, ..config };
+        let start = Start { boot_timer: self.options.boot_timer, measured: self.attestor.is_some() };
         let begun = Instant::now();
-        config.validate()?;
+        let config = config.resolve(start)?;
         if let Some(mmds) = &config.mmds {
             lock(&self.mmds).configure(mmds)?;
         }
@@ -147,7 +155,7 @@ impl Controller {
         if config.smt {
             log::warn!("smt is accepted, but the guest sees each vCPU as a core of its own");
         }
-        let mut vmm = builder::build(&config, prepared, self.control.clone())?;
+        let (mut vmm, measured) = builder::build(&config, prepared, self.control.clone())?;
         signals::block();
         let raw = RawMode::enter().map_err(StartError::Terminal)?;
         if let Err(err) = vmm.start(self.options.seccomp) {
@@ -158,7 +166,7 @@ impl Controller {
         METRICS.latencies_us.start_vm.set(begun.elapsed());
         let VmConfigFile { logger, metrics, .. } = std::mem::take(&mut self.resources);
         self.resources = VmConfigFile { logger, metrics, ..config.to_resources() };
-        (self.vmm, self.raw) = (Some(vmm), Some(raw));
+        (self.vmm, self.raw, self.measured) = (Some(vmm), Some(raw), measured);
         Ok(())
     }
 
@@ -324,7 +332,8 @@ impl Controller {
             Live::GetMemory => live::memory(vmm),
             Live::GetAttestation(nonce) => {
                 let attestor = self.attestor.as_ref().ok_or(attestation::Error::NoKey);
-                let token = attestor.and_then(|attestor| attestor.token(nonce, vmm));
+                let (ram, secretmem, measured) = (vmm.ram(), vmm.secretmem_features(), self.measured.as_ref());
+                let token = attestor.and_then(|attestor| attestor.token(nonce, &Facts { ram, secretmem, measured }));
                 let token = token.map_err(|err| Fault::from_error(&err))?;
                 Ok(Reply::Attestation(Attestation::new(&token)))
             }
@@ -353,10 +362,6 @@ impl Controller {
         };
         InstanceInfo { id: self.options.id.clone(), state, vmm_version: version(), app_name: "secretvmm".into() }
     }
-}
-
-fn lock(mmds: &SharedMmds) -> MutexGuard<'_, Mmds> {
-    mmds.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn mmds_fault(err: &mmds::Error) -> Fault {

@@ -19,18 +19,6 @@ pub enum RamKind {
     Shared,
 }
 
-impl RamKind {
-    /// The same, there before the guest runs unless somebody wanted it otherwise: evidence tells of all pages.
-    pub(crate) fn for_evidence(self) -> Self {
-        match self {
-            Self::Secret(options) if options.populate == Populate::Background => {
-                Self::Secret(SecretOptions { populate: Populate::All, ..options })
-            }
-            kind => kind,
-        }
-    }
-}
-
 impl Default for RamKind {
     fn default() -> Self {
         Self::Secret(SecretOptions::default())
@@ -198,11 +186,5 @@ mod tests {
         assert_eq!(options(Huge::Off, Pool::Auto), None, "small pages come when they are touched");
         let touch = SecretOptions { populate: Populate::Touch, huge: Huge::Require, pool: Pool::Boot };
         assert_eq!(touch.populate(), Some(Populate::Touch), "on the user's explicit word");
-        let evident = |options| match RamKind::Secret(options).for_evidence() {
-            RamKind::Secret(options) => options.populate(),
-            RamKind::Shared => None,
-        };
-        assert_eq!(evident(SecretOptions::default()), Some(Populate::All));
-        assert_eq!(evident(touch), Some(Populate::Touch), "on the user's explicit word");
     }
 }

@@ -9,6 +9,8 @@
 //!
 //! Addresses, versions, headers and status codes are Firecracker's.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 mod admission;
 mod http;
 mod metrics;
@@ -19,3 +21,11 @@ mod token;
 pub use metrics::Metrics;
 pub(crate) use stack::{HEAD, Stack};
 pub use store::{Error, Mmds};
+
+/// The metadata service, which the API writes and network devices read.
+pub type SharedMmds = Arc<Mutex<Mmds>>;
+
+/// Looks at the service, also after a thread that did has panicked.
+pub(crate) fn lock(mmds: &SharedMmds) -> MutexGuard<'_, Mmds> {
+    mmds.lock().unwrap_or_else(PoisonError::into_inner)
+}

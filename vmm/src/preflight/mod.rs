@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use kvm_ioctls::Kvm;
 
 use crate::config::VmConfig;
-use crate::controller::SharedMmds;
 use crate::devices::virtio::Opened;
 use crate::devices::virtio::block::{self, Block};
 use crate::devices::virtio::net::{self, Net};
@@ -23,6 +22,7 @@ use crate::kvm;
 use crate::lines;
 use crate::loader::{self, Initrd, Kernel, Plan};
 use crate::memory::{Pool, RamKind};
+use crate::mmds::SharedMmds;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::admission::{self, Admitted};
 use super::http::{self, REQUEST_MAX};
-use super::{Metrics, Mmds};
+use super::{Metrics, Mmds, lock};
 
 /// The service's address on the Ethernet, as Firecracker's.
 pub(super) const MAC: EthernetAddress = EthernetAddress([0x06, 0x01, 0x23, 0x45, 0x67, 0x01]);
@@ -393,10 +393,6 @@ impl phy::TxToken for ToSend<'_> {
         }
         result
     }
-}
-
-fn lock(mmds: &Mutex<Mmds>) -> MutexGuard<'_, Mmds> {
-    mmds.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

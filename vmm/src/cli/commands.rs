@@ -11,7 +11,7 @@ use secretvmm_api::client::Client;
 use secretvmm_evidence::{MEANING, Nonce};
 use serde_json::json;
 
-use super::{own_program, public_key};
+use crate::attestation::{own_program, public_key};
 use crate::config::{DEFAULT_CMDLINE, round_memory};
 use crate::layout;
 use crate::loader::{self, Initrd, Kernel, Plan};
