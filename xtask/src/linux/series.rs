@@ -172,22 +172,21 @@ fn file_name(path: &Path) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::support::cache;
     use crate::support::paths::create_dir;
 
     #[test]
     fn read_of_an_unknown_version_names_those_there_are() {
-        let repo = std::env::temp_dir().join(format!("xtask-series-{}", std::process::id()));
-        cache::remove(&repo).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let repo = folder.path();
         for version in ["7.3", "6.12", "6.9"] {
             create_dir(&repo.join("kernel-patches").join(version)).unwrap();
             fs::write(repo.join("kernel-patches").join(version).join(LIST), "0001-x.patch\n").unwrap();
         }
         create_dir(&repo.join("kernel-patches/config")).unwrap();
-        let error = Series::read(&repo, "7.2").err().unwrap().to_string();
+        let error = Series::read(repo, "7.2").err().unwrap().to_string();
         assert_eq!(error, "There is no series for Linux 7.2, only for 6.9 and 6.12 and 7.3");
-        assert_eq!(fragment(&repo, "7.2", Fragment::Guest).unwrap_err().to_string(), error);
-        assert!(fragment(&repo, "7.3", Fragment::Host).unwrap().ends_with("kernel-patches/7.3/host.config"));
+        assert_eq!(fragment(repo, "7.2", Fragment::Guest).unwrap_err().to_string(), error);
+        assert!(fragment(repo, "7.3", Fragment::Host).unwrap().ends_with("kernel-patches/7.3/host.config"));
     }
 
     #[test]

@@ -253,6 +253,8 @@ pub(crate) fn compiler() -> Result<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use tempfile::TempDir;
+
     use super::*;
     use crate::support::paths::create_dir;
 
@@ -267,12 +269,13 @@ mod tests {
     struct Fixture {
         root: PathBuf,
         paths: Paths,
+        _folder: TempDir,
     }
 
     impl Fixture {
-        fn new(name: &str) -> Self {
-            let root = std::env::temp_dir().join(format!("xtask-source-{name}-{}", std::process::id()));
-            cache::remove(&root).unwrap();
+        fn new() -> Self {
+            let folder = TempDir::new().unwrap();
+            let root = folder.path().to_owned();
             for dir in ["linux/mm", "repo/kernel-patches/6.12", "cache"] {
                 create_dir(&root.join(dir)).unwrap();
             }
@@ -285,7 +288,7 @@ mod tests {
                 cache: root.join("cache"),
                 xtask: PathBuf::new(),
             };
-            Self { root, paths }
+            Self { root, paths, _folder: folder }
         }
 
         /// Makes the series one patch that changes `file` from `old` to `new`.
@@ -302,15 +305,9 @@ mod tests {
         }
     }
 
-    impl Drop for Fixture {
-        fn drop(&mut self) {
-            cache::remove(&self.root).unwrap();
-        }
-    }
-
     #[test]
     fn patched_changes_only_what_the_series_says_and_never_the_pristine_tree() {
-        let fixture = Fixture::new("patched");
+        let fixture = Fixture::new();
         let source = fixture.source();
         assert_eq!(source.version(&fixture.paths).unwrap(), "6.12");
 
@@ -339,7 +336,7 @@ mod tests {
 
     #[test]
     fn patched_that_does_not_apply_names_patch_and_version_and_leaves_nothing() {
-        let fixture = Fixture::new("reject");
+        let fixture = Fixture::new();
         let source = fixture.source();
         let error = source
             .patched(&fixture.paths, "patched", &fixture.series("mm/a.c", "other", "A"))
@@ -353,7 +350,7 @@ mod tests {
 
     #[test]
     fn pristine_keeps_this_source_and_the_one_that_changed_last() {
-        let fixture = Fixture::new("kept");
+        let fixture = Fixture::new();
         let mut folders = Vec::new();
         for content in ["1", "22", "333"] {
             fs::write(fixture.root.join("linux/mm/a.c"), content).unwrap();
@@ -366,7 +363,7 @@ mod tests {
 
     #[test]
     fn id_of_a_folder_changes_with_its_files() {
-        let fixture = Fixture::new("id");
+        let fixture = Fixture::new();
         let before = fixture.source().id;
         fs::write(fixture.root.join("linux/mm/a.c"), "longer\n").unwrap();
         assert_ne!(fixture.source().id, before);

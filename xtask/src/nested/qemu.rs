@@ -162,19 +162,19 @@ mod tests {
 
     #[test]
     fn kvm_nests_needs_a_hardware_module_that_says_so() {
-        let root = std::env::temp_dir().join(format!("xtask-kvm-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
         let parameters = root.join("sys/module/kvm_amd/parameters");
         create_dir(&root.join("dev")).unwrap();
         create_dir(&parameters).unwrap();
         fs::write(root.join("dev/kvm"), "").unwrap();
-        assert!(!kvm_nests(&root), "a /dev/kvm alone");
+        assert!(!kvm_nests(root), "a /dev/kvm alone");
         fs::write(parameters.join("nested"), "0\n").unwrap();
-        assert!(!kvm_nests(&root));
+        assert!(!kvm_nests(root));
         fs::write(parameters.join("nested"), "1\n").unwrap();
-        assert!(kvm_nests(&root));
+        assert!(kvm_nests(root));
         cache::remove(&root.join("dev/kvm")).unwrap();
-        assert!(!kvm_nests(&root), "no /dev/kvm");
-        cache::remove(&root).unwrap();
+        assert!(!kvm_nests(root), "no /dev/kvm");
     }
 
     #[test]

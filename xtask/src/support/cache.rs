@@ -180,82 +180,70 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("xtask-cache-{name}-{}", process::id()));
-        remove(&dir).unwrap();
-        create_dir(&dir).unwrap();
-        dir
-    }
-
     #[test]
     fn link_many_at_once_all_succeed_and_leave_one() {
-        let dir = std::env::temp_dir().join(format!("xtask-link-{}", process::id()));
-        let place = dir.join("link");
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("link");
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| (0..200).for_each(|_| link(Path::new("/target"), &place).unwrap()));
             }
         });
         assert_eq!(fs::read_link(&place).unwrap(), Path::new("/target"));
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
-        remove(&dir).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn draft_dropped_leaves_nothing_and_published_is_whole() {
-        let dir = scratch("draft");
-        let entry = dir.join("lab-1");
+        let dir = tempfile::tempdir().unwrap();
+        let entry = dir.path().join("lab-1");
         drop(Draft::new(&entry).unwrap());
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
         let draft = Draft::new(&entry).unwrap();
         fs::write(draft.path().join("bzImage"), "x").unwrap();
         draft.publish().unwrap();
         assert_eq!(fs::read(entry.join("bzImage")).unwrap(), b"x");
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
-        remove(&dir).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn link_replaces_links_and_old_folders() {
-        let dir = scratch("link");
-        let at = dir.join("a/host-lab");
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("a/host-lab");
         create_dir(&at).unwrap();
         link(Path::new("/one"), &at).unwrap();
         link(Path::new("/two"), &at).unwrap();
         assert_eq!(fs::read_link(&at).unwrap(), Path::new("/two"));
-        remove(&dir).unwrap();
     }
 
     #[test]
     fn prune_many_at_once_all_succeed_and_keep_the_same() {
-        let dir = scratch("race");
+        let dir = tempfile::tempdir().unwrap();
         for round in 0..50 {
             for number in 0..20 {
-                fs::write(dir.join(format!("{round}-{number}.log")), "x").unwrap();
-                create_dir(&dir.join(format!("{round}-{number}/a/b"))).unwrap();
+                fs::write(dir.path().join(format!("{round}-{number}.log")), "x").unwrap();
+                create_dir(&dir.path().join(format!("{round}-{number}/a/b"))).unwrap();
             }
             std::thread::scope(|scope| {
-                let all: Vec<_> = (0..4).map(|_| scope.spawn(|| prune(&dir, 3))).collect();
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(|| prune(dir.path(), 3))).collect();
                 all.into_iter().for_each(|one| one.join().unwrap().unwrap());
             });
-            assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
         }
-        remove(&dir).unwrap();
     }
 
     #[test]
     fn prune_keeps_what_was_used_last() {
-        let dir = scratch("prune");
+        let dir = tempfile::tempdir().unwrap();
         for (name, used) in [("a", 2), ("b", 1), ("c", 3)] {
-            create_dir(&dir.join(name)).unwrap();
+            create_dir(&dir.path().join(name)).unwrap();
             let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(used);
-            File::open(dir.join(name)).unwrap().set_modified(time).unwrap();
+            File::open(dir.path().join(name)).unwrap().set_modified(time).unwrap();
         }
-        prune(&dir, 2).unwrap();
-        let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        prune(dir.path(), 2).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["a", "c"]);
-        remove(&dir).unwrap();
     }
 }

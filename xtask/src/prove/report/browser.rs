@@ -11,7 +11,7 @@ use secretvmm_proof::examine::Findings;
 use super::maps::KINDS;
 use super::{Look, Report, System};
 use crate::prove::cell::USUAL;
-use crate::support::{cache, paths::create_dir, process};
+use crate::support::process;
 
 /// Without these the browser looks for its maker's hosts.
 const QUIET: [&str; 8] = [
@@ -31,11 +31,10 @@ const SQUARES: usize = 40;
 #[test]
 #[ignore = "needs Chromium, which cargo xtask test --full installs"]
 fn page_in_a_browser_has_every_square_in_its_colour() -> Result<()> {
-    let folder = std::env::temp_dir().join(format!("xtask-report-{}", std::process::id()));
-    create_dir(&folder)?;
-    let picture = folder.join("report.png");
-    report().write(&folder, &[])?;
-    let document = open(&folder.join("index.html"), &picture)?;
+    let folder = tempfile::tempdir()?;
+    let picture = folder.path().join("report.png");
+    report().write(folder.path(), &[])?;
+    let document = open(&folder.path().join("index.html"), &picture)?;
     assert_eq!(document.matches("<tr>").count(), 2);
     for (_, class, colour, _) in KINDS {
         assert_eq!(document.matches(&format!("<rect class=\"{class}\" x=")).count(), 3 * SQUARES, "{class}");
@@ -43,7 +42,7 @@ fn page_in_a_browser_has_every_square_in_its_colour() -> Result<()> {
         let coloured = pixels(&picture, colour)?;
         assert!(coloured >= 3 * SQUARES, "{coloured} pixels for {class}");
     }
-    cache::remove(&folder)
+    Ok(())
 }
 
 /// A look, and three pictures with squares of every kind.
