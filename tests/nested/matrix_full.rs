@@ -1,7 +1,7 @@
 //! The matrix at every other moment, and many more VMMs killed (`--full`).
 
 use anyhow::Result;
-use secretvmm_tests::matrix::{Moment, Policy, run, verdict};
+use secretvmm_tests::matrix::{Moment, Yama, run, verdict};
 use secretvmm_tests::residues;
 
 use crate::matrix::plan;
@@ -9,12 +9,12 @@ use crate::support::on_clean_host;
 
 #[test]
 fn under_io_every_cell_is_as_expected() -> Result<()> {
-    verdict(&run(&plan(&[Moment::Io], Policy::Open))?)
+    verdict(&run(&plan(&[Moment::Io], Yama::Open))?)
 }
 
 #[test]
 fn after_a_reboot_every_cell_is_as_expected() -> Result<()> {
-    verdict(&run(&plan(&[Moment::Rebooted], Policy::Open))?)
+    verdict(&run(&plan(&[Moment::Rebooted], Yama::Open))?)
 }
 
 #[test]

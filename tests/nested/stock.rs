@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use anyhow::{Result, ensure};
 use nix::errno::Errno;
-use secretvmm_tests::toy::{self, Backing, Outcome};
+use secretvmm_tests::toy::{self, Outcome, Ram};
 
 use serde_json::{Value, json};
 
@@ -15,8 +15,8 @@ use crate::support::{Scratch, assert_preflight_refuses, on_clean_host, own_guest
 #[test]
 fn toy_guest_on_secret_memory_fails_with_efault() -> Result<()> {
     on_clean_host(|| {
-        ensure!(toy::run(Backing::Anonymous)? == Outcome::Halted, "The control did not run");
-        let outcome = toy::run(Backing::Secret)?;
+        ensure!(toy::run(Ram::Anonymous)? == Outcome::Halted, "The control did not run");
+        let outcome = toy::run(Ram::Secret)?;
         ensure!(outcome == Outcome::Failed(Errno::EFAULT), "Got {outcome:?} instead of EFAULT");
         Ok(())
     })

@@ -5,6 +5,7 @@
 //! memory from outside the guest. A test that expects a refusal runs the same probe against an ordinary guest first,
 //! where it must find the canary.
 
+pub mod agent;
 pub mod area;
 pub mod artifacts;
 pub mod bench;
@@ -24,7 +25,6 @@ pub mod race;
 pub mod report;
 pub mod residues;
 pub mod secret;
-pub mod subject;
 pub mod sys;
 pub mod toy;
 pub mod tracee;

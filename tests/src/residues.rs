@@ -19,7 +19,7 @@ use crate::host::kernel_log::KernelLog;
 use crate::host::physical;
 use crate::host::process::frames_of;
 use crate::host::witness::Witness;
-use crate::matrix::{Backing, Moment, Running};
+use crate::matrix::{Moment, Running, TargetKind};
 use crate::race::dice::Dice;
 use crate::race::ledger::Ledger;
 use crate::report::figure;
@@ -40,12 +40,12 @@ pub fn run(kills: u64, seed: u64) -> Result<()> {
     let mut log = KernelLog::from_now()?;
     let mut dice = Dice::new(seed);
     // What only the first use costs is paid before the host is looked at.
-    for backing in [Backing::Secret4k, Backing::Secret2m] {
+    for backing in [TargetKind::Secret4k, TargetKind::Secret2m] {
         kill_one(backing, &witness, &mut dice)?;
     }
     let (ledger, handles, descriptors) = (Ledger::now()?, file_handles()?, own_descriptors()?);
     for number in 0..kills {
-        let backing = if dice.once_in(2) { Backing::Secret4k } else { Backing::Secret2m };
+        let backing = if dice.once_in(2) { TargetKind::Secret4k } else { TargetKind::Secret2m };
         kill_one(backing, &witness, &mut dice).with_context(|| format!("Kill {number} of seed {seed}"))?;
     }
     power_off(&witness)?;
@@ -58,7 +58,7 @@ pub fn run(kills: u64, seed: u64) -> Result<()> {
     Ok(())
 }
 
-fn kill_one(backing: Backing, witness: &Witness, dice: &mut Dice) -> Result<()> {
+fn kill_one(backing: TargetKind, witness: &Witness, dice: &mut Dice) -> Result<()> {
     let mut running = Running::start(backing, Moment::Io)?;
     let seed = running.canary().seed;
     sleep(Duration::from_millis(dice.below(LONGEST)));
@@ -70,7 +70,7 @@ fn kill_one(backing: Backing, witness: &Witness, dice: &mut Dice) -> Result<()> 
 }
 
 fn power_off(witness: &Witness) -> Result<()> {
-    let mut running = Running::start(Backing::Secret2m, Moment::Io)?;
+    let mut running = Running::start(TargetKind::Secret2m, Moment::Io)?;
     let seed = running.canary().seed;
     let ending = running.power_off(BOOT_LIMIT.max(STEP_LIMIT))?;
     ensure!(ending == Ending::Code(0), "The power-off ended with {ending:?}");

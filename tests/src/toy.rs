@@ -29,7 +29,7 @@ pub enum Program {
 
 /// The memory behind the toy guest of [`run`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backing {
+pub enum Ram {
     /// `memfd_secret(2)` as the kernel has it.
     Secret,
     /// Anonymous memory: the control.
@@ -66,10 +66,10 @@ pub fn secret_promised() -> Result<bool> {
 ///
 /// # Errors
 /// Anything but the run itself failed.
-pub fn run(backing: Backing) -> Result<Outcome> {
+pub fn run(backing: Ram) -> Result<Outcome> {
     let memory = match backing {
-        Backing::Anonymous => Area::ordinary(LENGTH),
-        Backing::Secret => secret::file(0, LENGTH).and_then(|file| Area::of_file(&file, LENGTH)),
+        Ram::Anonymous => Area::ordinary(LENGTH),
+        Ram::Secret => secret::file(0, LENGTH).and_then(|file| Area::of_file(&file, LENGTH)),
     };
     let memory = memory.context("Cannot map the toy guest's memory")?;
     ToyVm::on(&memory)?.run(Program::Halt, 0)

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use secretvmm_tests::evidence;
-use secretvmm_tests::toy::{self, Backing, Outcome};
+use secretvmm_tests::toy::{self, Outcome, Ram};
 
 use crate::support::{assert_hidden, on_clean_host, own_guest, power_off, wait_until_populated};
 
@@ -14,8 +14,8 @@ fn probes_read_the_ordinary_guest_and_not_the_hidden_one() -> Result<()> {
 #[test]
 fn toy_guest_on_secret_memory_runs() -> Result<()> {
     on_clean_host(|| {
-        ensure!(toy::run(Backing::Anonymous)? == Outcome::Halted, "The control did not run");
-        let outcome = toy::run(Backing::Secret)?;
+        ensure!(toy::run(Ram::Anonymous)? == Outcome::Halted, "The control did not run");
+        let outcome = toy::run(Ram::Secret)?;
         ensure!(outcome == Outcome::Halted, "Got {outcome:?}");
         Ok(())
     })

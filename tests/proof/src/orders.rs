@@ -1,9 +1,9 @@
-//! What the witness outside and its subject inside the nested host say to each other: a line of JSON each.
+//! What the witness outside and its agent inside the nested host say to each other: a line of JSON each.
 
 use serde::{Deserialize, Serialize};
 
 /// Begins each answer; what follows is an [`Answer`].
-pub const ANSWER: &str = "subject: ";
+pub const ANSWER: &str = "agent: ";
 
 /// What is to be done next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

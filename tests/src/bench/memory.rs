@@ -16,7 +16,7 @@ const PMD_SIZE: usize = secretmem::PMD_SIZE as usize;
 
 /// Where memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Backing {
+pub enum MemoryKind {
     /// Anonymous memory in transparent huge pages: the measure of the others.
     Thp,
     /// Secret memory, in 2 MiB folios where the kernel has them.
@@ -25,13 +25,13 @@ pub enum Backing {
     Pool,
 }
 
-impl Backing {
+impl MemoryKind {
     /// As it is called on the command line and in rows.
     pub fn name(self) -> &'static str {
         match self {
-            Backing::Thp => "thp",
-            Backing::Secret => "secret",
-            Backing::Pool => "pool",
+            MemoryKind::Thp => "thp",
+            MemoryKind::Secret => "secret",
+            MemoryKind::Pool => "pool",
         }
     }
 
@@ -40,7 +40,7 @@ impl Backing {
     /// # Errors
     /// The host does not say what it has.
     pub fn missing(self, bytes: u64) -> Result<Option<String>> {
-        if self != Backing::Pool {
+        if self != MemoryKind::Pool {
             return Ok(None);
         }
         Ok(match meminfo_bytes("SecretPoolTotal:")? {
@@ -64,8 +64,8 @@ impl Memory {
     ///
     /// # Errors
     /// The kernel refuses, or RLIMIT_MEMLOCK is too low and cannot be raised.
-    pub fn map(backing: Backing, bytes: u64) -> Result<Self> {
-        if backing == Backing::Thp {
+    pub fn map(backing: MemoryKind, bytes: u64) -> Result<Self> {
+        if backing == MemoryKind::Thp {
             return map_thp(usize::try_from(bytes)?);
         }
         memlock::make_room(bytes)?;
@@ -136,8 +136,8 @@ fn map_thp(length: usize) -> Result<Memory> {
     Ok(memory)
 }
 
-fn secret_file(backing: Backing, bytes: u64) -> secretmem::Result<SecretFile> {
-    if backing == Backing::Pool {
+fn secret_file(backing: MemoryKind, bytes: u64) -> secretmem::Result<SecretFile> {
+    if backing == MemoryKind::Pool {
         return SecretFile::create(bytes, Mode::POOL);
     }
     match SecretFile::create(bytes, Mode::HUGE) {
@@ -151,7 +151,7 @@ fn secret_file(backing: Backing, bytes: u64) -> secretmem::Result<SecretFile> {
 ///
 /// # Errors
 /// As [`Memory::map`] and [`Memory::fill`].
-pub fn warm_up(backing: Backing) -> Result<()> {
+pub fn warm_up(backing: MemoryKind) -> Result<()> {
     let memory = Memory::map(backing, 8 * secretmem::PMD_SIZE)?;
     memory.fill()?;
     ensure!(memory.as_ptr().addr().is_multiple_of(PMD_SIZE), "The memory is not aligned to 2 MiB");
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn memory_thp_is_aligned_and_writable_to_its_end() {
-        let memory = Memory::map(Backing::Thp, 3 * secretmem::PMD_SIZE).unwrap();
+        let memory = Memory::map(MemoryKind::Thp, 3 * secretmem::PMD_SIZE).unwrap();
         memory.fill().unwrap();
         assert!(memory.as_ptr().addr().is_multiple_of(PMD_SIZE));
         assert_eq!(memory.size(), 3 * PMD_SIZE);

@@ -6,20 +6,20 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-/// Prints a figure of `subject`, which is a backing's name or `host`.
+/// Prints a figure of `measured`, which is a backing's name or `host`.
 ///
 /// # Errors
 /// Nobody reads standard output any more.
-pub fn figure(subject: &str, figure: &str, value: u64) -> Result<()> {
-    print(&json!({ "subject": subject, "figure": figure, "value": value }))
+pub fn figure(measured: &str, figure: &str, value: u64) -> Result<()> {
+    print(&json!({ "measured": measured, "figure": figure, "value": value }))
 }
 
 /// Prints why a figure cannot be had.
 ///
 /// # Errors
 /// As [`figure`].
-pub fn absent(subject: &str, figure: &str, why: impl Display) -> Result<()> {
-    print(&json!({ "subject": subject, "figure": figure, "absent": why.to_string() }))
+pub fn absent(measured: &str, figure: &str, why: impl Display) -> Result<()> {
+    print(&json!({ "measured": measured, "figure": figure, "absent": why.to_string() }))
 }
 
 fn print(row: &Value) -> Result<()> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::memory::{Backing, Memory, warm_up};
+use super::memory::{Memory, MemoryKind, warm_up};
 use super::row;
 
 const BYTES: u64 = 1 << 30;
@@ -13,10 +13,10 @@ const BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// The kernel does not give the memory.
-pub fn measure(backing: Backing) -> Result<()> {
-    let subject = backing.name();
+pub fn measure(backing: MemoryKind) -> Result<()> {
+    let measured = backing.name();
     if let Some(why) = backing.missing(BYTES)? {
-        return row::absent(subject, "all", why);
+        return row::absent(measured, "all", why);
     }
     warm_up(backing)?;
     let begun = Instant::now();
@@ -26,6 +26,6 @@ pub fn measure(backing: Backing) -> Result<()> {
     let begun = Instant::now();
     drop(memory);
     let freed = begun.elapsed();
-    row::figure(subject, "fill_ns", u64::try_from(filled.as_nanos())?)?;
-    row::figure(subject, "free_ns", u64::try_from(freed.as_nanos())?)
+    row::figure(measured, "fill_ns", u64::try_from(filled.as_nanos())?)?;
+    row::figure(measured, "free_ns", u64::try_from(freed.as_nanos())?)
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use secretvmm_tests::bench::memory::Backing;
-use secretvmm_tests::bench::vmm::Subject;
+use secretvmm_tests::bench::memory::MemoryKind;
+use secretvmm_tests::bench::vmm::Setup;
 use secretvmm_tests::bench::work::Work;
 use secretvmm_tests::bench::{held, row, speed, vmm};
 use secretvmm_tests::host::direct_map::DirectMap;
@@ -27,19 +27,19 @@ enum Command {
         #[arg(long)]
         work: PathBuf,
         /// The memory, one after the other
-        backings: Vec<Backing>,
+        backings: Vec<MemoryKind>,
     },
     /// How long 1 GiB takes to come and to go
     Speed {
         /// The memory, one after the other
-        backings: Vec<Backing>,
+        backings: Vec<MemoryKind>,
     },
     /// A VMM
     Vmm {
         /// The program
         program: PathBuf,
         /// What of it, one after the other
-        subjects: Vec<Subject>,
+        setups: Vec<Setup>,
     },
     /// The host's own work alone
     Work {
@@ -67,8 +67,8 @@ fn run(command: Command) -> Result<bool> {
             each(backings, |backing| held::measure(backing, &work))
         }
         Command::Speed { backings } => each(backings, speed::measure),
-        Command::Vmm { program, subjects } => {
-            let results: Vec<_> = subjects.into_iter().map(|subject| vmm::measure(&program, subject)).collect();
+        Command::Vmm { program, setups } => {
+            let results: Vec<_> = setups.into_iter().map(|measured| vmm::measure(&program, measured)).collect();
             Ok(results.iter().all(Result::is_ok))
         }
         Command::Work { folder } => {
@@ -83,7 +83,7 @@ fn run(command: Command) -> Result<bool> {
 }
 
 /// Measures one after the other; one that fails leaves the others their figures.
-fn each(backings: Vec<Backing>, measure: impl Fn(Backing) -> Result<()>) -> Result<bool> {
+fn each(backings: Vec<MemoryKind>, measure: impl Fn(MemoryKind) -> Result<()>) -> Result<bool> {
     let mut good = true;
     for backing in backings {
         if let Err(error) = measure(backing) {

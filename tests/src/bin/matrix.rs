@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use secretvmm_tests::matrix::Policy;
+use secretvmm_tests::matrix::Yama;
 use secretvmm_tests::matrix::cell::Cell;
 use secretvmm_tests::matrix::expectations;
-use secretvmm_tests::matrix::{Backing, Moment, Plan, run, verdict};
+use secretvmm_tests::matrix::{Moment, Plan, TargetKind, run, verdict};
 
 /// Tries every way to read guest memory, on ordinary and on hidden memory, and compares with what is expected.
 ///
@@ -18,7 +18,7 @@ use secretvmm_tests::matrix::{Backing, Moment, Plan, run, verdict};
 struct Cli {
     /// What to probe [default: all]
     #[arg(long, value_enum)]
-    target: Vec<Backing>,
+    target: Vec<TargetKind>,
     /// When in a guest's life [default: booted]
     #[arg(long, value_enum)]
     moment: Vec<Moment>,
@@ -40,10 +40,11 @@ fn main() -> ExitCode {
 }
 
 fn probe(cli: &Cli) -> Result<()> {
-    let all = |given: &[Backing]| if given.is_empty() { Backing::value_variants().to_vec() } else { given.to_vec() };
+    let all =
+        |given: &[TargetKind]| if given.is_empty() { TargetKind::value_variants().to_vec() } else { given.to_vec() };
     let moments = if cli.moment.is_empty() { vec![Moment::Booted] } else { cli.moment.clone() };
-    let policy = if cli.yama == 0 { Policy::Open } else { Policy::NoDebugger };
-    let plan = Plan { targets: all(&cli.target), moments, policy, filter: cli.filter.clone() };
+    let yama = if cli.yama == 0 { Yama::Open } else { Yama::NoDebugger };
+    let plan = Plan { targets: all(&cli.target), moments, yama, filter: cli.filter.clone() };
     let cells = run(&plan)?;
     print_table(&cells)?;
     verdict(&cells)?;

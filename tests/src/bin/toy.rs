@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use nix::errno::Errno;
-use secretvmm_tests::toy::{self, Backing, Outcome};
+use secretvmm_tests::toy::{self, Outcome, Ram};
 
 fn main() -> ExitCode {
     match run() {
@@ -18,10 +18,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let ordinary = toy::run(Backing::Anonymous)?;
+    let ordinary = toy::run(Ram::Anonymous)?;
     ensure!(ordinary == Outcome::Halted, "The guest on ordinary memory: {ordinary:?}");
     let expected = if toy::secret_promised()? { Outcome::Halted } else { Outcome::Failed(Errno::EFAULT) };
-    let secret = toy::run(Backing::Secret)?;
+    let secret = toy::run(Ram::Secret)?;
     ensure!(secret == expected, "The guest on secret memory: {secret:?} instead of {expected:?}");
     println!("{}", if secret == Outcome::Halted { "secret guest runs" } else { "secret guest refused" });
     Ok(())

@@ -23,8 +23,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::expectations::Expectation;
-use super::target::Backing;
-use super::{Moment, run::Policy};
+use super::target::TargetKind;
+use super::{Moment, run::Yama};
 use crate::probes::{Class, MatrixProbe, Outcome};
 
 /// What a line of the program's output starts with; JSON follows.
@@ -38,7 +38,7 @@ pub struct Cell {
     /// The row of the design's table.
     pub row: String,
     /// What was probed.
-    pub target: Backing,
+    pub target: TargetKind,
     /// When.
     pub moment: Moment,
     /// ptrace_scope.
@@ -59,19 +59,19 @@ impl Cell {
     /// Compares a result with the table's row for its probe.
     pub(super) fn new(
         probe: &MatrixProbe,
-        target: Backing,
+        target: TargetKind,
         moment: Moment,
-        policy: Policy,
+        yama: Yama,
         outcome: Outcome,
         expectation: &Expectation,
     ) -> Self {
-        let expected = expectation.word(target, policy);
+        let expected = expectation.word(target, yama);
         Cell {
             probe: probe.name.into(),
             row: probe.row.into(),
             target,
             moment,
-            yama: policy as u8,
+            yama: yama as u8,
             result: outcome.class,
             errno: outcome.errno.map(|errno| format!("{errno:?}")),
             ok: expected == outcome.word(),

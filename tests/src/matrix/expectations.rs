@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::run::Policy;
-use super::target::Backing;
+use super::run::Yama;
+use super::target::TargetKind;
 
 /// The table, as it is in the repository.
 const TABLE: &str = include_str!("../../matrix/expectations.txt");
@@ -18,23 +18,23 @@ pub struct Expectation {
 }
 
 const COLUMNS: usize = 5;
-/// In the last column: as without the policy.
+/// In the last column: as where yama forbids nothing.
 const SAME: &str = "=";
 
 impl Expectation {
     /// What is expected of a target.
-    pub fn word(&self, target: Backing, policy: Policy) -> &str {
+    pub fn word(&self, target: TargetKind, yama: Yama) -> &str {
         let without = &self.words[target as usize];
-        match policy {
-            Policy::NoDebugger if self.with_policy != SAME && without != "-" => &self.with_policy,
+        match yama {
+            Yama::NoDebugger if self.with_policy != SAME && without != "-" => &self.with_policy,
             _ => without,
         }
     }
 
     /// Whether the probe can find what it looks for: it does in ordinary memory.
     pub fn has_control(&self) -> bool {
-        let controls = [Backing::Anonymous, Backing::Memfd];
-        controls.iter().any(|&target| ["HIT", "TOOK"].contains(&self.word(target, Policy::Open)))
+        let controls = [TargetKind::Anonymous, TargetKind::Memfd];
+        controls.iter().any(|&target| ["HIT", "TOOK"].contains(&self.word(target, Yama::Open)))
     }
 
     /// Whether hidden memory is read by it: a known leak.
@@ -99,9 +99,9 @@ mod tests {
     #[test]
     fn word_with_policy_replaces_all_but_what_is_not_applicable() {
         let line = parse("x | - | HIT | EFAULT | EIO | ABSENT | POLICY").unwrap();
-        assert_eq!(line.word(Backing::Secret2m, Policy::Open), "EIO");
-        assert_eq!(line.word(Backing::Secret2m, Policy::NoDebugger), "POLICY");
-        assert_eq!(line.word(Backing::Anonymous, Policy::NoDebugger), "-");
+        assert_eq!(line.word(TargetKind::Secret2m, Yama::Open), "EIO");
+        assert_eq!(line.word(TargetKind::Secret2m, Yama::NoDebugger), "POLICY");
+        assert_eq!(line.word(TargetKind::Anonymous, Yama::NoDebugger), "-");
         assert!(parse("x | HIT | HIT").is_err());
     }
 }

@@ -18,6 +18,6 @@ mod target;
 
 pub use cell::Cell;
 pub use moment::Moment;
-pub use run::{Plan, Policy, run, verdict};
-pub use target::Backing;
+pub use run::{Plan, Yama, run, verdict};
 pub(crate) use target::Running;
+pub use target::TargetKind;

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use super::Moment;
 use super::cell::{Cell, LINE};
 use super::expectations::{self, Expectation};
-use super::target::{Backing, Running};
+use super::target::{Running, TargetKind};
 use crate::host::kernel_log::KernelLog;
 use crate::host::witness::Witness;
 use crate::probes::{Class, MatrixProbe, Outcome, Subject, matrix};
@@ -23,7 +23,7 @@ const MISSING_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged/max_
 
 /// Yama's ptrace_scope (Documentation/admin-guide/LSM/Yama.rst).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
+pub enum Yama {
     /// Classic rules: root may debug everything.
     Open = 0,
     /// Nobody may debug anything, until the host is booted again.
@@ -34,11 +34,11 @@ pub enum Policy {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Columns.
-    pub targets: Vec<Backing>,
+    pub targets: Vec<TargetKind>,
     /// Moments; anonymous memory has only the first.
     pub moments: Vec<Moment>,
-    /// Which policy; one after the other where both are wanted, this one last.
-    pub policy: Policy,
+    /// What yama forbids; one after the other where both are wanted, this one last.
+    pub yama: Yama,
     /// Probes whose name contains this.
     pub filter: Option<String>,
 }
@@ -50,7 +50,7 @@ pub struct Plan {
 pub fn run(plan: &Plan) -> Result<Vec<Cell>> {
     let table = expectations::table()?;
     let witness = Witness::load()?;
-    fs::write(PTRACE_SCOPE, (plan.policy as u8).to_string()).context("The host has no yama, or is past changing it")?;
+    fs::write(PTRACE_SCOPE, (plan.yama as u8).to_string()).context("The host has no yama, or is past changing it")?;
     // A broken socket is an error, no end.
     #[allow(unsafe_code)]
     // SAFETY: to ignore a signal runs no code.
@@ -60,10 +60,10 @@ pub fn run(plan: &Plan) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
     for &target in &plan.targets {
         for &moment in &plan.moments {
-            if target == Backing::Anonymous && moment != Moment::Booted {
+            if target == TargetKind::Anonymous && moment != Moment::Booted {
                 continue;
             }
-            let column = Column { target, moment, policy: plan.policy };
+            let column = Column { target, moment, yama: plan.yama };
             let probed = column.probe(&witness, &table, plan.filter.as_deref());
             cells.extend(probed.with_context(|| format!("{} {moment:?}", target.name()))?);
         }
@@ -72,9 +72,9 @@ pub fn run(plan: &Plan) -> Result<Vec<Cell>> {
 }
 
 struct Column {
-    target: Backing,
+    target: TargetKind,
     moment: Moment,
-    policy: Policy,
+    yama: Yama,
 }
 
 impl Column {
@@ -95,11 +95,11 @@ impl Column {
     }
 
     fn cell(&self, probe: &MatrixProbe, subject: &Subject<'_>, expectation: &Expectation) -> Cell {
-        let outcome = match expectation.word(self.target, self.policy) {
+        let outcome = match expectation.word(self.target, self.yama) {
             "-" => Outcome::new(Class::NotApplicable, ""),
             _ => probe.outcome(subject),
         };
-        Cell::new(probe, self.target, self.moment, self.policy, outcome, expectation)
+        Cell::new(probe, self.target, self.moment, self.yama, outcome, expectation)
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
         Cell {
             probe: "vmsplice".into(),
             row: "pin".into(),
-            target: Backing::Secret2m,
+            target: TargetKind::Secret2m,
             moment: Moment::Io,
             yama: 0,
             result: Class::Hit,

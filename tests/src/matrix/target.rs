@@ -26,7 +26,7 @@ const MEMORY: &str = "128M";
 /// What the memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Backing {
+pub enum TargetKind {
     /// Private anonymous memory of an ordinary process: a control.
     Anonymous,
     /// A guest of secretvmm on a memfd: a control.
@@ -43,7 +43,7 @@ pub enum Backing {
     SecretPool,
 }
 
-impl Backing {
+impl TargetKind {
     /// As the table and the result file have it.
     pub fn name(self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ enum Process {
 
 impl Running {
     /// Starts it and waits for its canary and for the moment.
-    pub(crate) fn start(backing: Backing, moment: Moment) -> Result<Self> {
+    pub(crate) fn start(backing: TargetKind, moment: Moment) -> Result<Self> {
         match backing.memory_option() {
             None => Self::start_holder(),
             Some(option) => Self::start_guest(backing, option, moment),
@@ -106,8 +106,8 @@ impl Running {
         Ok(Running { process, canary, offsets, _load: None, _pool: None })
     }
 
-    fn start_guest(backing: Backing, option: &str, moment: Moment) -> Result<Self> {
-        let pool = if backing == Backing::Secret2m { hold_pool()? } else { None };
+    fn start_guest(backing: TargetKind, option: &str, moment: Moment) -> Result<Self> {
+        let pool = if backing == TargetKind::Secret2m { hold_pool()? } else { None };
         let load = (moment == Moment::Io).then(Load::new).transpose()?;
         let builder = GuestBuilder::new(artifact(GUEST_BZIMAGE)?).memory(MEMORY).arguments(["--backing", option]);
         if moment == Moment::Rebooted {
@@ -199,15 +199,15 @@ fn hold_pool() -> Result<Option<Holder>> {
 }
 
 /// The kernel's word that the guest has the memory that its column says.
-fn assert_backing(guest: &Guest, backing: Backing) -> Result<()> {
+fn assert_backing(guest: &Guest, backing: TargetKind) -> Result<()> {
     if !backing.is_secret() {
         return Ok(());
     }
     let info = fdinfo::of_process(guest.pid())?;
     ensure!(info.direct_mapped == 0, "{} pages are in the direct map", info.direct_mapped);
     let as_wanted = match backing {
-        Backing::Secret4k => info.huge == 0 && info.pool == 0,
-        Backing::Secret2m => info.huge == info.pages && info.pool == 0,
+        TargetKind::Secret4k => info.huge == 0 && info.pool == 0,
+        TargetKind::Secret2m => info.huge == info.pages && info.pool == 0,
         _ => info.pool == info.pages,
     };
     match info.pages > 0 && as_wanted {

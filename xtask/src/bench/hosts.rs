@@ -74,10 +74,10 @@ const HOSTS: [Measured; 8] = [
 pub(super) struct Results(Vec<(Name, Rows, Option<String>)>);
 
 impl Results {
-    /// A figure of one subject on one host, or why there is none.
-    pub(super) fn get(&self, host: Name, subject: &str, figure: &str) -> Result<u64, String> {
+    /// A figure of what was measured on one host, or why there is none.
+    pub(super) fn get(&self, host: Name, measured: &str, figure: &str) -> Result<u64, String> {
         let (_, rows, _) = self.0.iter().find(|(name, ..)| *name == host).ok_or("not measured")?;
-        rows.get(subject, figure)
+        rows.get(measured, figure)
     }
 
     /// What went wrong first, a complaint of a host's kernel included.

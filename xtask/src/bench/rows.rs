@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Row {
-    subject: String,
+    measured: String,
     figure: String,
     value: Option<u64>,
     absent: Option<String>,
@@ -21,7 +21,7 @@ impl Rows {
     pub(super) fn parse(output: &str) -> Self {
         let rows = output.lines().filter_map(|line| serde_json::from_str::<Row>(line).ok());
         let reading = |row: &Row| row.value.ok_or_else(|| row.absent.clone().unwrap_or_default());
-        Self(rows.map(|row| ((row.subject.clone(), row.figure.clone()), reading(&row))).collect())
+        Self(rows.map(|row| ((row.measured.clone(), row.figure.clone()), reading(&row))).collect())
     }
 
     /// Adds those of another host.
@@ -29,9 +29,9 @@ impl Rows {
         self.0.extend(other.0);
     }
 
-    /// A figure of one subject, or why there is none.
-    pub(super) fn get(&self, subject: &str, figure: &str) -> Result<u64, String> {
-        let find = |figure: &str| self.0.get(&(subject.to_owned(), figure.to_owned())).cloned();
+    /// A figure of what was measured, or why there is none.
+    pub(super) fn get(&self, measured: &str, figure: &str) -> Result<u64, String> {
+        let find = |figure: &str| self.0.get(&(measured.to_owned(), figure.to_owned())).cloned();
         find(figure).or_else(|| find("all")).unwrap_or_else(|| Err("not measured".into()))
     }
 }
@@ -43,9 +43,9 @@ mod tests {
     #[test]
     fn get_finds_values_reasons_and_reasons_for_everything() {
         let rows = Rows::parse(
-            "noise\n{\"subject\":\"secret\",\"figure\":\"splits_2m\",\"value\":7}\n\
-             {\"subject\":\"secret\",\"figure\":\"stage2_4k\",\"absent\":\"EFAULT\"}\n\
-             {\"subject\":\"pool\",\"figure\":\"all\",\"absent\":\"not in this kernel\"}\n",
+            "noise\n{\"measured\":\"secret\",\"figure\":\"splits_2m\",\"value\":7}\n\
+             {\"measured\":\"secret\",\"figure\":\"stage2_4k\",\"absent\":\"EFAULT\"}\n\
+             {\"measured\":\"pool\",\"figure\":\"all\",\"absent\":\"not in this kernel\"}\n",
         );
         assert_eq!(rows.get("secret", "splits_2m"), Ok(7));
         assert_eq!(rows.get("secret", "stage2_4k"), Err("EFAULT".into()));

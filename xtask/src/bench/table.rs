@@ -15,14 +15,14 @@ struct Figure {
 struct Column {
     held: Name,
     speed: Name,
-    subject: &'static str,
+    measured: &'static str,
 }
 
 const COLUMNS: [Column; 4] = [
-    Column { held: Name::StockHeld, speed: Name::StockSpeed, subject: "secret" },
-    Column { held: Name::SeriesHeld, speed: Name::SeriesSpeed, subject: "secret" },
-    Column { held: Name::PoolHeld, speed: Name::PoolSpeed, subject: "pool" },
-    Column { held: Name::SeriesHeld, speed: Name::SeriesSpeed, subject: "thp" },
+    Column { held: Name::StockHeld, speed: Name::StockSpeed, measured: "secret" },
+    Column { held: Name::SeriesHeld, speed: Name::SeriesSpeed, measured: "secret" },
+    Column { held: Name::PoolHeld, speed: Name::PoolSpeed, measured: "pool" },
+    Column { held: Name::SeriesHeld, speed: Name::SeriesSpeed, measured: "thp" },
 ];
 const SERIES: usize = 1;
 const POOL: usize = 2;
@@ -114,13 +114,13 @@ fn at([series, pool]: [Option<f64>; 2], index: usize) -> Option<f64> {
 }
 
 fn count(results: &Results, column: &Column, figure: &str, limit: Option<f64>) -> Cell {
-    let value = results.get(column.held, column.subject, figure)?;
+    let value = results.get(column.held, column.measured, figure)?;
     Ok(Figure { text: value.to_string(), missed: limit.is_some_and(|limit| value as f64 > limit) })
 }
 
 /// MiB in entries of one size before, with and after; they are to be as before in the end.
 fn direct_map(results: &Results, column: &Column, size: &str, judged: bool) -> Cell {
-    let kib = |moment| results.get(column.held, column.subject, &format!("direct_{size}_kib_{moment}"));
+    let kib = |moment| results.get(column.held, column.measured, &format!("direct_{size}_kib_{moment}"));
     let (before, with, after) = (kib("before")?, kib("with")?, kib("after")?);
     let text = format!("{}/{}/{}", before >> 10, with >> 10, after >> 10);
     Ok(Figure { text, missed: judged && before != after })
@@ -128,18 +128,18 @@ fn direct_map(results: &Results, column: &Column, size: &str, judged: bool) -> C
 
 /// Entries that map memory directly: what the host's TLBs have to share, and 8 bytes of page tables each.
 fn entries_of(results: &Results, column: &Column) -> Cell {
-    let count = |moment| entries(results, column.held, column.subject, &format!("_{moment}"));
+    let count = |moment| entries(results, column.held, column.measured, &format!("_{moment}"));
     Ok(reported(format!("{}/{}/{}", count("before")?, count("with")?, count("after")?)))
 }
 
 /// Those of one host at one moment.
-fn entries(results: &Results, host: Name, subject: &str, moment: &str) -> Result<u64, String> {
-    let kib = |size| results.get(host, subject, &format!("direct_{size}_kib{moment}"));
+fn entries(results: &Results, host: Name, measured: &str, moment: &str) -> Result<u64, String> {
+    let kib = |size| results.get(host, measured, &format!("direct_{size}_kib{moment}"));
     Ok(kib("4k")? / 4 + (kib("2m")? >> 11) + (kib("1g")? >> 20))
 }
 
 fn stage2(results: &Results, column: &Column, index: usize) -> Cell {
-    let entries = |size| results.get(column.held, column.subject, &format!("stage2_{size}"));
+    let entries = |size| results.get(column.held, column.measured, &format!("stage2_{size}"));
     let (small, large, huge) = (entries("4k")?, entries("2m")? * 512, entries("1g")? * 512 * 512);
     let share = large as f64 * 100.0 / ((small + large + huge).max(1)) as f64;
     let missed = (index == SERIES || index == POOL) && share < STAGE2_SHARE;
@@ -147,7 +147,7 @@ fn stage2(results: &Results, column: &Column, index: usize) -> Cell {
 }
 
 fn ratio_to_thp(results: &Results, column: &Column, figure: &str, limit: Option<f64>) -> Cell {
-    let value = results.get(column.speed, column.subject, figure)? as f64;
+    let value = results.get(column.speed, column.measured, figure)? as f64;
     let thp = results.get(column.speed, "thp", figure)? as f64;
     let ratio = value / thp.max(1.0);
     Ok(Figure { text: format!("{ratio:.2}"), missed: limit.is_some_and(|limit| ratio > limit) })
@@ -155,21 +155,21 @@ fn ratio_to_thp(results: &Results, column: &Column, figure: &str, limit: Option<
 
 /// One instruction counts as 2 ns (`-icount shift=1`).
 fn instructions(results: &Results, column: &Column, figure: &str) -> Cell {
-    let nanoseconds = results.get(column.speed, column.subject, figure)?;
+    let nanoseconds = results.get(column.speed, column.measured, figure)?;
     Ok(reported(format!("{:.1}", nanoseconds as f64 / 2e6)))
 }
 
 fn work_of(results: &Results, column: &Column) -> Cell {
-    let us = |moment| results.get(column.held, column.subject, &format!("work_{moment}_us"));
+    let us = |moment| results.get(column.held, column.measured, &format!("work_{moment}_us"));
     Ok(reported(format!("{}/{}/{}", us("before")? / 1000, us("with")? / 1000, us("after")? / 1000)))
 }
 
 /// The host's work under each kind of direct map.
 fn work(results: &Results) -> [(&'static str, Cell); 4] {
     let shown = |us: u64, entries: u64| Ok(reported(format!("{} ms, {entries} entries", us / 1000)));
-    let held = |host, subject, moment: &str| {
-        let us = results.get(host, subject, &format!("work_{moment}_us"))?;
-        shown(us, entries(results, host, subject, &format!("_{moment}"))?)
+    let held = |host, measured, moment: &str| {
+        let us = results.get(host, measured, &format!("work_{moment}_us"))?;
+        shown(us, entries(results, host, measured, &format!("_{moment}"))?)
     };
     let alone = |host| shown(results.get(host, "host", "work_us")?, entries(results, host, "host", "")?);
     [

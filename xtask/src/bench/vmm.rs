@@ -56,9 +56,9 @@ pub(super) fn run(paths: &Paths, source: &SourceArgs, against: Option<&Path>) ->
     cache::link(folder, &paths.artifacts().join("load"))?;
 
     let ours = paths.release().join("secretvmm");
-    let mut runs = vec![Run { program: &ours, subjects: &[OURS.0, WHOLE.0], append: "" }];
-    runs.push(Run { program: &ours, subjects: &[POOL.0], append: "secretmem=512M" });
-    runs.extend(against.as_deref().map(|program| Run { program, subjects: &[AGAINST.0], append: "" }));
+    let mut runs = vec![Run { program: &ours, setups: &[OURS.0, WHOLE.0], append: "" }];
+    runs.push(Run { program: &ours, setups: &[POOL.0], append: "secretmem=512M" });
+    runs.extend(against.as_deref().map(|program| Run { program, setups: &[AGAINST.0], append: "" }));
     let (mut rows, mut complete) = (Rows::default(), true);
     for run in &runs {
         let (measured, whole) = measure(paths, source, run)?;
@@ -81,16 +81,16 @@ pub(super) fn run(paths: &Paths, source: &SourceArgs, against: Option<&Path>) ->
 /// What one host measures.
 struct Run<'a> {
     program: &'a Path,
-    subjects: &'a [&'static str],
+    setups: &'a [&'static str],
     append: &'a str,
 }
 
 fn measure(paths: &Paths, source: &SourceArgs, run: &Run<'_>) -> Result<(Rows, bool)> {
     for attempt in 1..=ATTEMPTS {
-        eprintln!("xtask: bench {} of {}", run.subjects.join(" and "), run.program.display());
+        eprintln!("xtask: bench {} of {}", run.setups.join(" and "), run.program.display());
         let copy = Capture::kept();
         let mut command = vec![paths.release().join("bench").into(), "vmm".into(), run.program.into()];
-        command.extend(run.subjects.iter().map(Into::into));
+        command.extend(run.setups.iter().map(Into::into));
         // Which no kernel knows: the same run would stand still at the same place.
         let append = format!("{} bench.attempt={attempt}", run.append);
         let job = Job {
@@ -193,8 +193,8 @@ impl Figure {
         [self.title.into(), all(OURS, self.target), start(POOL), start(WHOLE), all(AGAINST, None), target]
     }
 
-    fn cell(&self, rows: &Rows, subject: &str, target: Option<f64>) -> String {
-        match self.value(rows, subject) {
+    fn cell(&self, rows: &Rows, measured: &str, target: Option<f64>) -> String {
+        match self.value(rows, measured) {
             Ok(value) => {
                 let missed = if target.is_some_and(|target| value > target) { " missed" } else { "" };
                 let digits = usize::from(value < 100.0 && value.fract() != 0.0);
@@ -204,8 +204,8 @@ impl Figure {
         }
     }
 
-    fn value(&self, rows: &Rows, subject: &str) -> Result<f64, String> {
-        let get = |name: &str| rows.get(subject, name).map(|value| value as f64);
+    fn value(&self, rows: &Rows, measured: &str) -> Result<f64, String> {
+        let get = |name: &str| rows.get(measured, name).map(|value| value as f64);
         let load = |part: &str| get(&format!("{}_{part}", self.name));
         Ok(match self.unit {
             Unit::MillionInstructions => get(self.name)? / NS_PER_INSTRUCTION / 1e6,
@@ -244,10 +244,10 @@ mod tests {
     #[test]
     fn line_converts_units_and_marks_what_missed() {
         let rows = Rows::parse(
-            "{\"subject\":\"ours\",\"figure\":\"boot_ns\",\"value\":320000000}\n\
-             {\"subject\":\"pool\",\"figure\":\"boot_ns\",\"value\":200000000}\n\
-             {\"subject\":\"ours\",\"figure\":\"net_tx_ns\",\"value\":500000000}\n\
-             {\"subject\":\"ours\",\"figure\":\"net_tx_bytes\",\"value\":33554432}\n",
+            "{\"measured\":\"ours\",\"figure\":\"boot_ns\",\"value\":320000000}\n\
+             {\"measured\":\"pool\",\"figure\":\"boot_ns\",\"value\":200000000}\n\
+             {\"measured\":\"ours\",\"figure\":\"net_tx_ns\",\"value\":500000000}\n\
+             {\"measured\":\"ours\",\"figure\":\"net_tx_bytes\",\"value\":33554432}\n",
         );
         let line = |name: &str| FIGURES.iter().find(|figure| figure.name == name).map(|figure| figure.line(&rows));
         let text = |line: Option<[String; 6]>| line.unwrap_or_default().join("|");

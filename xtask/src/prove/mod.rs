@@ -1,7 +1,7 @@
 //! `cargo xtask prove`: the witness outside, which needs no cooperation of the host it looks at.
 //!
 //! ```text
-//!  xtask prove ── orders: start, stop, kill a guest ──▶ subject (inside the nested host)
+//!  xtask prove ── orders: start, stop, kill a guest ──▶ agent (inside the nested host)
 //!       │
 //!       └─ QMP: stop, dump, go on ──▶ dump of all physical memory ──▶ secretvmm-proof: who reaches the guest?
 //! ```
@@ -210,7 +210,7 @@ fn after(stage: &mut Stage, cell: Cell, running: &Running, sum: &mut Sum) -> Res
 
 /// The control of the witness's eye: one frame is mapped into the kernel on purpose, and exactly that must be found.
 fn leak(stage: &mut Stage, cell: Cell, running: &Running, kind: Leak, sum: &mut Sum) -> Result<()> {
-    let Answer::Leaked { pfn } = stage.order(&Order::Leak { kind })? else { bail!("The subject made no leak") };
+    let Answer::Leaked { pfn } = stage.order(&Order::Leak { kind })? else { bail!("The agent made no leak") };
     let findings = stage.look(seed(running)?)?.findings;
     stage.order(&Order::Mend)?;
     sum.looks.1 += 1;
@@ -220,5 +220,5 @@ fn leak(stage: &mut Stage, cell: Cell, running: &Running, kind: Leak, sum: &mut 
 }
 
 fn seed(running: &Running) -> Result<Seed> {
-    running.seed.parse().context("The subject named no seed")
+    running.seed.parse().context("The agent named no seed")
 }

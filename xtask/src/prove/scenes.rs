@@ -46,7 +46,7 @@ fn scene(paths: &Paths, source: &SourceArgs, system: System) -> Result<Moments> 
     stage.order(&Order::Wait)?;
     let before = stage.look(Seed::new(0))?.findings;
     let (running, end) = begin(&mut stage, system)?;
-    let seed: Seed = running.seed.parse().context("The subject named no seed")?;
+    let seed: Seed = running.seed.parse().context("The agent named no seed")?;
     let during = stage.look(seed)?.findings;
     stage.order(&end)?;
     let after = stage.look(seed)?.findings;
@@ -60,7 +60,7 @@ fn begin(stage: &mut Stage, system: System) -> Result<(Running, Order)> {
     match system {
         System::Stock => match stage.order(&Order::Hold { mib: HIDDEN })? {
             Answer::Started(running) => Ok((running, Order::Release)),
-            other => anyhow::bail!("The subject answered {other:?} instead of holding memory"),
+            other => anyhow::bail!("The agent answered {other:?} instead of holding memory"),
         },
         System::Series => Ok((stage.start(&["--mem", &size])?, Order::Stop)),
         System::Pool => Ok((stage.start(&["--mem", &size, "--backing", "secret,pool=boot"])?, Order::Stop)),

@@ -1,4 +1,4 @@
-//! A nested host with a subject on it that does as it is told, and can be looked at from outside.
+//! A nested host with a agent on it that does as it is told, and can be looked at from outside.
 
 use std::fs;
 use std::io::Write;
@@ -47,7 +47,7 @@ pub(super) struct Snapshot {
 }
 
 impl Stage {
-    /// Boots a host of `machine` with the subject on it.
+    /// Boots a host of `machine` with the agent on it.
     pub(super) fn open(paths: &Paths, host: Host, machine: MachineArgs, source: &SourceArgs) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -61,7 +61,7 @@ impl Stage {
             input: Input::Stream(Arc::clone(&orders)),
             copy: Some(output.clone()),
             monitor: Some(monitor.clone()),
-            ..Job::new(host, source, vec![paths.release().join("subject").into()])
+            ..Job::new(host, source, vec![paths.release().join("agent").into()])
         };
         let paths = paths.clone();
         let running = thread::spawn(move || host::run_job(&paths, &job));
@@ -74,26 +74,26 @@ impl Stage {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         match self.order(&Order::Start { arguments })? {
             Answer::Started(running) => Ok(running),
-            other => bail!("The subject answered {other:?} instead of starting a guest"),
+            other => bail!("The agent answered {other:?} instead of starting a guest"),
         }
     }
 
     /// Gives an order and waits for the answer.
     pub(super) fn order(&mut self, order: &Order) -> Result<Answer> {
         let line = serde_json::to_string(order).context("Cannot write an order")?;
-        writeln!(self.to_host, "{line}").context("Cannot send the subject an order")?;
+        writeln!(self.to_host, "{line}").context("Cannot send the agent an order")?;
         let deadline = Instant::now() + LIMIT;
         loop {
             let text = self.output.text();
             if let Some((line, _)) = text[self.answered..].split_once('\n') {
                 self.answered += line.len() + 1;
                 let Some(answer) = line.strip_prefix(ANSWER) else { continue };
-                return serde_json::from_str(answer).with_context(|| format!("The subject answered {answer}"));
+                return serde_json::from_str(answer).with_context(|| format!("The agent answered {answer}"));
             }
-            ensure!(Instant::now() < deadline, "The subject did not answer within {} s", LIMIT.as_secs());
+            ensure!(Instant::now() < deadline, "The agent did not answer within {} s", LIMIT.as_secs());
             if self.host.as_ref().is_none_or(JoinHandle::is_finished) {
                 let outcome = self.join()?;
-                bail!("The subject ended with code {}; kernel log: {}", outcome.code, outcome.log.display());
+                bail!("The agent ended with code {}; kernel log: {}", outcome.code, outcome.log.display());
             }
             thread::sleep(TICK);
         }
@@ -118,7 +118,7 @@ impl Stage {
         let outcome = self.join()?;
         match outcome.complaint() {
             Some(complaint) => Err(anyhow!(complaint)),
-            None if outcome.code != 0 => bail!("The subject ended with code {}", outcome.code),
+            None if outcome.code != 0 => bail!("The agent ended with code {}", outcome.code),
             None => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ pub(super) fn measure(bench: &Bench) -> Result<()> {
         "machine-config": bench.machine(),
         "drives": [],
     });
-    let file = bench.path(&format!("boot-{}.json", bench.subject));
+    let file = bench.path(&format!("boot-{}.json", bench.measured));
     fs::write(&file, config.to_string())?;
     let file = file.to_str().context("A path without text")?;
     let arguments = ["--no-api", "--config-file", file, "--id", "bench"];

@@ -37,7 +37,7 @@ while :; do $busybox sleep 1000; done";
 
 /// What is measured, and its name in the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Subject {
+pub enum Setup {
     /// Our VMM, with everything as it comes.
     Ours,
     /// Our VMM's start on a host with a pool, out of which guest memory comes.
@@ -48,22 +48,22 @@ pub enum Subject {
     Against,
 }
 
-impl Subject {
+impl Setup {
     fn name(self) -> &'static str {
         match self {
-            Subject::Ours => "ours",
-            Subject::Pool => "pool",
-            Subject::Whole => "whole",
-            Subject::Against => "against",
+            Setup::Ours => "ours",
+            Setup::Pool => "pool",
+            Setup::Whole => "whole",
+            Setup::Against => "against",
         }
     }
 
     /// What it adds to `/machine-config`, in words that only our VMM knows.
     fn memory(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Subject::Ours | Subject::Against => None,
-            Subject::Pool => Some(("memory_pool", "boot")),
-            Subject::Whole => Some(("memory_populate", "all")),
+            Setup::Ours | Setup::Against => None,
+            Setup::Pool => Some(("memory_pool", "boot")),
+            Setup::Whole => Some(("memory_populate", "all")),
         }
     }
 }
@@ -73,7 +73,7 @@ struct Bench {
     /// The VMM.
     program: PathBuf,
     /// Its name in the rows.
-    subject: &'static str,
+    measured: &'static str,
     memory: Option<(&'static str, &'static str)>,
     /// A folder for sockets, images and configurations.
     folder: PathBuf,
@@ -83,7 +83,7 @@ struct Bench {
 
 impl Bench {
     fn figure(&self, name: &str, value: u64) -> Result<()> {
-        row::figure(self.subject, name, value)
+        row::figure(self.measured, name, value)
     }
 
     /// A boot source, with words after the common command line.
@@ -109,23 +109,23 @@ impl Bench {
     }
 }
 
-/// Measures the VMM `program` as `subject` and prints its rows.
+/// Measures the VMM `program` as `measured` and prints its rows.
 ///
 /// # Errors
 /// Something could not be measured; the rows before it are out.
-pub fn measure(program: &Path, subject: Subject) -> Result<()> {
-    let whole = matches!(subject, Subject::Ours | Subject::Against);
-    let (subject, memory) = (subject.name(), subject.memory());
-    let folder = std::env::temp_dir().join(format!("secretvmm-bench-{subject}"));
+pub fn measure(program: &Path, measured: Setup) -> Result<()> {
+    let whole = matches!(measured, Setup::Ours | Setup::Against);
+    let (measured, memory) = (measured.name(), measured.memory());
+    let folder = std::env::temp_dir().join(format!("secretvmm-bench-{measured}"));
     std::fs::create_dir_all(&folder)?;
     let initrd = initrd::pack(&folder, &[&artifact(LOAD)?], INIT)?;
     let program = program.to_path_buf();
-    let bench = Bench { program, subject, memory, folder, kernel: artifact(GUEST_VMLINUX)?, initrd };
+    let bench = Bench { program, measured, memory, folder, kernel: artifact(GUEST_VMLINUX)?, initrd };
     let parts: &[fn(&Bench) -> Result<()>] =
         if whole { &[boot::measure, requests::measure, devices::measure] } else { &[boot::measure] };
     let results: Vec<Result<()>> = parts.iter().map(|measure| measure(&bench)).collect();
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
-        eprintln!("bench: error: {subject}: {error:#}");
+        eprintln!("bench: error: {measured}: {error:#}");
     }
     results.into_iter().collect()
 }

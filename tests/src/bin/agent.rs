@@ -4,10 +4,10 @@ use std::io::{stdin, stdout};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match secretvmm_tests::subject::serve(stdin().lock(), stdout().lock()) {
+    match secretvmm_tests::agent::serve(stdin().lock(), stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("subject: error: {error:#}");
+            eprintln!("agent: error: {error:#}");
             ExitCode::FAILURE
         }
     }

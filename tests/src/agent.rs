@@ -1,6 +1,6 @@
 //! What the witness outside looks at: guests that start and end when it says so.
 //!
-//! `cargo xtask prove` runs the `subject` program inside the nested host and sends it a line for each [`Order`]; each
+//! `cargo xtask prove` runs the `agent` program inside the nested host and sends it a line for each [`Order`]; each
 //! is answered by a line that begins with [`ANSWER`]. Between two orders nothing changes by itself, except what a
 //! running guest and its host do anyway.
 
