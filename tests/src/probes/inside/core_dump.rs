@@ -27,11 +27,14 @@ pub(super) fn of_everything(subject: &Subject<'_>) -> Result<Outcome> {
     let before = fs::read_to_string(&filter)?;
     let mut tracee = Tracee::attach(subject.pid())?;
     let (start, length) = (subject.ram.start, subject.ram.end - subject.ram.start);
+    let dumpable = tracee.must(libc::SYS_prctl, &[libc::PR_GET_DUMPABLE as u64])?;
+    tracee.must(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as u64, 1])?;
     tracee.must(libc::SYS_madvise, &[start, length, libc::MADV_DODUMP as u64])?;
     fs::write(&filter, EVERYTHING)?;
     let outcome = dump(subject, &mut tracee);
     fs::write(&filter, format!("0x{}", before.trim()))?;
     tracee.must(libc::SYS_madvise, &[start, length, libc::MADV_DONTDUMP as u64])?;
+    tracee.must(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as u64, dumpable])?;
     outcome
 }
 
