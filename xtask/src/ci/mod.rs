@@ -2,6 +2,7 @@
 
 mod deny;
 mod prose;
+mod spdx;
 
 use anyhow::{Context, Result};
 
@@ -10,7 +11,7 @@ use crate::support::paths::Paths;
 use crate::support::process;
 use crate::{setup, test};
 
-/// Check format, lints and dependencies, measure the texts' sentences, then run all tests.
+/// Check format, lints, dependencies and licence lines, measure the texts' sentences, then run all tests.
 ///
 /// Advisories of dependencies are skipped, and counted so, where their database cannot be fetched.
 #[derive(clap::Args)]
@@ -22,9 +23,9 @@ pub(crate) fn run(paths: &Paths, _args: &Args) -> Result<u8> {
     setup::run(&setup::Args {})?;
     let clippy = &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run_cargo(paths, clippy).context("Clippy has complaints")?;
-    let deny = deny::check(paths)?;
+    let before = vec![deny::check(paths)?, spdx::check(paths)?];
     prose::report(&paths.repo)?;
-    test::run_after(paths, &test::Args::default(), vec![deny])
+    test::run_after(paths, &test::Args::default(), before)
 }
 
 fn run_cargo(paths: &Paths, arguments: &[&str]) -> Result<()> {
