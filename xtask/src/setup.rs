@@ -11,7 +11,7 @@ use crate::linux::source;
 use crate::support::process;
 
 /// What is needed, and what for.
-const PACKAGES: [&str; 27] = [
+const PACKAGES: [&str; 30] = [
     // The kernels: compiler and Kconfig, what kbuild calls, the source itself.
     "gcc",
     "libc6-dev",
@@ -41,6 +41,10 @@ const PACKAGES: [&str; 27] = [
     "python3-venv",
     "python3-nftables",
     "iproute2",
+    // TLS servers and a client, whose keys secretmem-openssl hides.
+    "curl",
+    "nginx-light",
+    "openssl",
     // A TPM in software, and the tools that ask one for a quote.
     "swtpm",
     "tpm2-tools",

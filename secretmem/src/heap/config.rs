@@ -58,8 +58,9 @@ impl Config {
 
     #[cfg(not(miri))]
     fn secret(&self) -> Result<Mode, AllocError> {
-        crate::probe()?;
-        memlock::make_room(SLAB as u64)?;
+        let stock = crate::features()?.is_empty();
+        let make_room = if stock { memlock::make_first_room } else { memlock::make_room };
+        make_room(SLAB as u64)?;
         crate::file::memfd_secret(self.mode).map_err(|source| AllocError::Map { len: SLAB, source })?;
         Ok(self.mode)
     }

@@ -53,6 +53,16 @@ pub enum Error {
 /// # Errors
 /// [`Error::TooLow`], with the figures and the command that helps.
 pub fn make_room(need: u64) -> Result<Limit, Error> {
+    make_room_beside(need, || in_use(current_uid()))
+}
+
+/// As [`make_room`], on a kernel without the secretvmm series. That compares what this process alone has mapped, which
+/// is nothing at its first use.
+pub(crate) fn make_first_room(need: u64) -> Result<Limit, Error> {
+    make_room_beside(need, || 0)
+}
+
+fn make_room_beside(need: u64, used: impl FnOnce() -> u64) -> Result<Limit, Error> {
     let limit = get().map_err(Error::Read)?;
     if limit.soft == u64::MAX {
         return Ok(limit);
@@ -61,7 +71,7 @@ pub fn make_room(need: u64) -> Result<Limit, Error> {
     if set(unlimited).is_ok() {
         return Ok(unlimited);
     }
-    let used = in_use(current_uid());
+    let used = used();
     let raised = raise(limit, need, used)?;
     if raised == limit || set(raised).is_ok() {
         return Ok(raised);
