@@ -30,14 +30,14 @@ enum Answer {
 ///
 /// # Errors
 /// There is no /proc.
-pub(crate) fn ask(root: &Path, secretmem: u32) -> io::Result<Host> {
+pub(crate) fn ask(root: &Path, secretmem: u32, strict_devmem: Option<bool>) -> io::Result<Host> {
     let kernel = fs::read_to_string(root.join("proc/sys/kernel/osrelease"))?.trim().to_owned();
     let file = |folder: &str, name: &str| read(&root.join(folder), name);
     Ok(Host {
         kernel,
         build_id: fs::read(root.join("sys/kernel/notes")).ok().and_then(|notes| build_id(&notes)),
         secretmem: secretmem.into(),
-        strict_devmem: strict_devmem(root),
+        strict_devmem,
         lockdown: lockdown(&root.join("sys/kernel/security")),
         kexec: kexec(root),
         swap: match file("proc", "swaps") {
@@ -89,7 +89,9 @@ fn build_id(notes: &[u8]) -> Option<BuildId> {
 
 /// A kernel without the device refuses everything. Of one that has it, reads one byte of RAM: only who may open it,
 /// root without lockdown, learns anything.
-fn strict_devmem(root: &Path) -> Option<bool> {
+///
+/// Asked before the VMM gives up the right to open it. The answer is one of the kernel's configuration and stays.
+pub(crate) fn strict_devmem(root: &Path) -> Option<bool> {
     let devices = root.join("sys/class/mem");
     // /dev/null is always among them.
     if devices.join("null").exists() && !devices.join("mem").exists() {
@@ -162,7 +164,7 @@ mod tests {
         }
 
         fn ask(&self) -> Host {
-            ask(self.0.path(), 0x6f).unwrap()
+            ask(self.0.path(), 0x6f, strict_devmem(self.0.path())).unwrap()
         }
     }
 
@@ -173,7 +175,7 @@ mod tests {
         assert_eq!((host.kernel.as_str(), host.secretmem), ("6.12.57", 0x6f));
         let open = (host.build_id, host.strict_devmem, host.lockdown, host.kexec, host.ksm, host.cmdline);
         assert_eq!(open, (None, None, None, None, None, None));
-        assert!(ask(Path::new("/nonexistent"), 0x6f).is_err());
+        assert!(ask(Path::new("/nonexistent"), 0x6f, None).is_err());
     }
 
     #[test]
@@ -248,7 +250,7 @@ mod tests {
 
     #[test]
     fn ask_this_machine_has_a_command_line() {
-        let host = ask(Path::new("/"), 0).unwrap();
+        let host = ask(Path::new("/"), 0, strict_devmem(Path::new("/"))).unwrap();
         assert!(!host.kernel.is_empty() && host.cmdline.is_some() && host.swap.is_some(), "{host:?}");
     }
 }

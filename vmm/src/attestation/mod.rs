@@ -96,6 +96,7 @@ fn canonical(config: &VmConfig) -> Result<String, Error> {
 pub struct Attestor {
     key: PrivateKey,
     vmm: Digest,
+    strict_devmem: Option<bool>,
 }
 
 /// What a token is about, beside the host.
@@ -116,7 +117,7 @@ impl Attestor {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (key, vmm) = (key::open_or_create(path)?, own_program().map_err(Error::Program)?);
         log::info!("Tokens are signed with the key in {}", path.display());
-        Ok(Self { key, vmm })
+        Ok(Self { key, vmm, strict_devmem: host::strict_devmem(Path::new("/")) })
     }
 
     /// A token about a VM that has been started.
@@ -134,7 +135,7 @@ impl Attestor {
             issued_at: SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| Error::Clock)?.as_secs(),
             nonce,
             profile: PROFILE.to_owned(),
-            host: host::ask(Path::new("/"), secretmem).map_err(Error::Ask)?,
+            host: host::ask(Path::new("/"), secretmem, self.strict_devmem).map_err(Error::Ask)?,
             vm: Vm { kernel: loaded.kernel, initrd: loaded.initrd, cmdline: loaded.cmdline, config, vmm: self.vmm },
             mem: vec![memory],
         };

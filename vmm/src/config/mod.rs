@@ -329,16 +329,15 @@ mod tests {
 
     #[test]
     fn resolve_populates_before_the_guest_only_what_is_measured_and_was_left_open() {
-        let populate = |before: Populate, measured: bool| {
-            let options = SecretOptions { populate: before, ..SecretOptions::default() };
-            let config = VmConfig { backing: RamKind::Secret(options), ..VmConfig::new("/k".into()) };
-            match config.resolve(Start { measured, boot_timer: false }).unwrap().backing {
-                RamKind::Secret(options) => options.populate,
-                RamKind::Shared => panic!("Another backing"),
-            }
-        };
-        assert_eq!(populate(Populate::Background, true), Populate::All);
-        assert_eq!(populate(Populate::Background, false), Populate::Background);
-        assert_eq!(populate(Populate::Touch, true), Populate::Touch);
+        let backing = |populate| RamKind::Secret(SecretOptions { populate, ..SecretOptions::default() });
+        for (before, measured, after) in [
+            (Populate::Background, true, Populate::All),
+            (Populate::Background, false, Populate::Background),
+            (Populate::Touch, true, Populate::Touch),
+        ] {
+            let config = VmConfig { backing: backing(before), ..VmConfig::new("/k".into()) };
+            let resolved = config.resolve(Start { measured, boot_timer: false }).unwrap();
+            assert_eq!(resolved.backing, backing(after), "{before:?}, measured: {measured}");
+        }
     }
 }

@@ -49,7 +49,7 @@ fn make(call: &str) {
                 libc::syscall(libc::SYS_mmap, 0, 4096, protection, flags, -1, 0)
             }
             "evidence" => {
-                crate::attestation::host::ask(std::path::Path::new("/"), 0).unwrap();
+                crate::attestation::host::ask(std::path::Path::new("/"), 0, None).unwrap();
                 // KVM_CHECK_EXTENSION; what the filter lets through ends here.
                 libc::syscall(libc::SYS_ioctl, -1, 0xae03, 0)
             }
