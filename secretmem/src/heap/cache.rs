@@ -7,7 +7,7 @@ use super::class::SIZES;
 use super::pool::{Pool, Slot};
 use super::{AllocError, HEAP, Heap};
 
-/// Slots of one class that a thread keeps at most.
+/// Most slots of one class that a thread keeps.
 const MOST: usize = 32;
 
 struct Cache {
@@ -26,9 +26,9 @@ impl Cache {
     }
 }
 
-/// Small slots by the dozen, large ones by the page.
+/// Slots of one class that a thread keeps: 64 KiB of them at most.
 const fn most(class: u8) -> usize {
-    let fit = 8192 / SIZES[class as usize] as usize;
+    let fit = (64 << 10) / SIZES[class as usize] as usize;
     if fit > MOST { MOST } else { fit }
 }
 

@@ -160,7 +160,7 @@ impl Heap {
 fn is_zero(slot: &[u8]) -> bool {
     // SAFETY: any bytes are valid integers.
     let (_, words, _) = unsafe { slot.align_to::<u64>() };
-    words.chunks(8).all(|words| words.iter().fold(0, |sum, word| sum | word) == 0)
+    words.iter().fold(0, |sum, word| sum | word) == 0
 }
 
 /// Zeroes memory in a way that the compiler keeps.
