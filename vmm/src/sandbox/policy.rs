@@ -105,7 +105,7 @@ fn common() -> Policy {
     Policy::default()
         // Descriptors that are open: eventfds, sockets, files, pipes, terminal.
         // A line is written to standard error only if that need not be waited for.
-        .any(&[libc::SYS_pwritev2, libc::SYS_poll, libc::SYS_fstat])
+        .any(&[libc::SYS_pwritev2, libc::SYS_poll, libc::SYS_ppoll, libc::SYS_fstat])
         .any(&[libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_close])
         // Flags and copies of descriptors; no owner for signals, no leases.
         .only(

@@ -3,12 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, unsafe_code)] // Raw system calls.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use super::{Seccomp, Thread};
-use crate::{outcome, signals};
+use crate::{lines, outcome, signals};
 
 const CASE: &str = "SECRETVMM_TEST_SECCOMP";
+/// Opened before the filter is there, as a thread finds its terminal.
+static TERMINAL: OnceLock<File> = OnceLock::new();
 
 /// What a case does once its filter is there.
 fn run(case: &'static str) {
@@ -21,6 +26,7 @@ fn run(case: &'static str) {
     };
     let seccomp = if call.ends_with("unfiltered") { Seccomp::Off } else { Seccomp::On };
     signals::install_last_resort().unwrap();
+    TERMINAL.get_or_init(|| File::options().read(true).write(true).open("/dev/ptmx").unwrap());
     seccomp.check().unwrap();
     std::thread::spawn(move || {
         seccomp.confine(thread).unwrap();
@@ -38,6 +44,8 @@ fn make(call: &str) {
     unsafe {
         match call {
             "nothing" => 0,
+            // It does not take "no waiting" at a write, so it is asked first.
+            "terminal" => lines::write_without_waiting(TERMINAL.get().unwrap().as_fd(), b"x").map_or(-1, |_| 0),
             "personality" => libc::syscall(libc::SYS_personality, 0xffff_ffff_u64),
             "openat" => libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/proc/version".as_ptr(), libc::O_RDONLY),
             "unix" => libc::syscall(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM, 0),
@@ -134,6 +142,10 @@ fn allowed_call_and_thread_without_filter_go_on() {
     run_own_case();
     for case in [
         "main nothing",
+        "main terminal",
+        "api terminal",
+        "vcpu terminal",
+        "populate terminal",
         "main openat",
         "main unix",
         "main evidence",
