@@ -20,7 +20,7 @@ fn token_of_a_hidden_guest_meets_the_right_policy_and_no_other() -> Result<()> {
     on_clean_host(|| {
         let scratch = Scratch::new("attest-files")?;
         let mut vm = attesting(&scratch, "attest", "secret")?;
-        refuses_token(&vm, NONCE, "started")?;
+        refuses_token(&vm, NONCE, "before starting")?;
         vm.start_to_shell()?;
         refuses_token(&vm, "0011", "nonce")?;
 
