@@ -1,9 +1,10 @@
-//! Trace events of secret memory, which the kernel series adds (include/trace/events/secretmem.h).
+//! Trace events: those of secret memory, which the kernel series adds (include/trace/events/secretmem.h), and any other.
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 /// For each CPU; enough for thousands of events.
@@ -48,29 +49,51 @@ pub enum Event {
     },
 }
 
-/// A trace of its own, of these events only. Dropping it ends it.
-pub struct Trace(PathBuf);
+/// A trace of its own, of one event or one kind of events. Dropping it ends it.
+pub struct Trace {
+    folder: PathBuf,
+    enable: String,
+}
 
 impl Trace {
-    /// Records from now on.
+    /// Records events of secret memory from now on.
     ///
     /// # Errors
-    /// There is no tracefs, or the kernel has no such events.
+    /// As [`Trace::of`].
     pub fn start() -> Result<Self> {
+        Self::of("secretmem", None)
+    }
+
+    /// Records an event, by its folder in tracefs, from now on; of one thread only, if it is given.
+    ///
+    /// # Errors
+    /// There is no tracefs, or the kernel has no such event.
+    pub fn of(event: &str, thread: Option<Pid>) -> Result<Self> {
         let folder = PathBuf::from(format!("{TRACEFS}/instances/secretvmm-{}", std::process::id()));
         fs::create_dir(&folder).with_context(|| format!("Cannot create {}", folder.display()))?;
-        let trace = Trace(folder);
+        let trace = Trace { folder, enable: format!("events/{event}/enable") };
         trace.set("buffer_size_kb", BUFFER_KIB)?;
-        trace.set("events/secretmem/enable", "1")?;
+        if let Some(thread) = thread {
+            trace.set("set_event_pid", &thread.to_string())?;
+        }
+        trace.set(&trace.enable, "1")?;
         Ok(trace)
     }
 
-    /// All events so far.
+    /// All events of secret memory so far.
     ///
     /// # Errors
     /// Some were lost, or one is not understood.
     pub fn events(&self) -> Result<Vec<Event>> {
-        let text = fs::read_to_string(self.0.join("trace")).context("Cannot read the trace")?;
+        self.lines()?.iter().map(|line| parse(line)).collect()
+    }
+
+    /// The lines of all events so far.
+    ///
+    /// # Errors
+    /// Some were lost.
+    pub fn lines(&self) -> Result<Vec<String>> {
+        let text = fs::read_to_string(self.folder.join("trace")).context("Cannot read the trace")?;
         // The head says how many events are in the buffer, and how many there were.
         let counts = text.lines().find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written: "));
         let counts = counts.and_then(|counts| counts.split_ascii_whitespace().next()?.split_once('/'));
@@ -78,19 +101,19 @@ impl Trace {
             Some((kept, written)) if kept == written => {}
             _ => bail!("The trace lost events, or says nothing of it: {counts:?}"),
         }
-        text.lines().filter(|line| !line.starts_with('#')).map(parse).collect()
+        Ok(text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
     }
 
     fn set(&self, file: &str, value: &str) -> Result<()> {
-        fs::write(self.0.join(file), value).with_context(|| format!("Cannot set {file} of the trace"))
+        fs::write(self.folder.join(file), value).with_context(|| format!("Cannot set {file} of the trace"))
     }
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
         // Left behind it costs memory only, and the nested host's end takes it away.
-        let _ = self.set("events/secretmem/enable", "0");
-        let _ = fs::remove_dir(&self.0);
+        let _ = self.set(&self.enable, "0");
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 

@@ -8,6 +8,7 @@ mod bpf_user;
 mod dev_mem_map;
 mod dev_mem_read;
 mod direct_map_scan;
+mod emulated;
 mod kdump;
 mod kexec;
 mod kprobe;
@@ -35,6 +36,7 @@ pub(super) const PROBES: &[MatrixProbe] = &[
     MatrixProbe::new("module: vmap of the frame", "same-frame control", window::run),
     MatrixProbe::new("BPF probe_read_kernel", TRACING, bpf_kernel::run),
     MatrixProbe::new("kprobe fetch @address", TRACING, kprobe::run),
+    MatrixProbe::new("trace event kvm_emulate_insn", "KVM's trace events", emulated::run),
     MatrixProbe::new("BPF probe_read_user in the VMM", OWN, bpf_user::run),
     MatrixProbe::new("kexec_load", "kdump/vmcore, kexec", kexec::run),
     MatrixProbe::new("kexec_file_load, for a crash (kdump)", "kdump/vmcore, kexec", kdump::run),
