@@ -122,3 +122,16 @@ impl Appraisal {
         all.filter(|(_, check)| check.status == Status::Contraindicated)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_prints_as_it_is_in_json() {
+        for status in [Status::None, Status::Affirming, Status::Contraindicated] {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.to_string());
+        }
+    }
+}

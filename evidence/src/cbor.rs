@@ -289,6 +289,19 @@ mod tests {
         assert!(matches!(Value::decode(&vec![0; MAX_LEN + 1]), Err(Error::TooLarge)));
     }
 
+    /// As many levels of arrays, of maps as values and of maps as keys as there may be, and one more.
+    #[test]
+    fn decode_of_the_largest_and_the_deepest_is_the_limit() {
+        for (open, close) in [("81", ""), ("a100", ""), ("a1", "00")] {
+            let nested = |levels| bytes(&(open.repeat(levels) + "00" + &close.repeat(levels)));
+            assert!(Value::decode(&nested(MAX_DEPTH)).is_ok(), "{open}");
+            assert!(matches!(Value::decode(&nested(MAX_DEPTH + 1)), Err(Error::TooDeep)), "{open}");
+        }
+        let largest = Value::Bytes(vec![0; MAX_LEN - 3]).encode().unwrap();
+        assert_eq!(largest.len(), MAX_LEN);
+        assert!(Value::decode(&largest).is_ok());
+    }
+
     fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             any::<u64>().prop_map(|int| Value::Int(int.into())),
