@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // It gives KVM a mapping by address.
 
 use anyhow::{Context, Result, bail};
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{kvm_regs, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use nix::errno::Errno;
 
@@ -135,6 +135,37 @@ impl<'a> ToyVm<'a> {
                 exit => return ended(exit),
             }
         }
+    }
+
+    /// Halts with these general registers, in the order of their numbers in instructions.
+    ///
+    /// # Errors
+    /// The guest did something else.
+    pub fn run_with_registers(&mut self, registers: [u64; 16]) -> Result<Outcome> {
+        self.memory.put(usize::from(self.entry), Program::Halt.code());
+        self.start(0)?;
+        let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] = registers;
+        let general = kvm_regs {
+            rax,
+            rcx,
+            rdx,
+            rbx,
+            rsp,
+            rbp,
+            rsi,
+            rdi,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
+            ..self.vcpu.get_regs()?
+        };
+        self.vcpu.set_regs(&general)?;
+        ended(self.vcpu.run())
     }
 
     fn start(&self, data: u64) -> Result<()> {

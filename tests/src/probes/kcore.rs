@@ -89,6 +89,18 @@ pub fn direct_map_address(pfn: u64) -> Result<u64> {
     direct.filter(holds).find_map(inside).with_context(|| format!("kcore shows no frame {pfn:#x}"))
 }
 
+/// What lies at an address of the direct map.
+///
+/// # Errors
+/// As [`run`], or there is no such address.
+pub fn read_direct_map(address: u64, bytes: &mut [u8]) -> Result<()> {
+    let kcore = File::open(PATH).with_context(|| format!("Cannot open {PATH}; the lab kernel has it"))?;
+    let segments = physical_segments(&kcore)?;
+    let holds = |segment: &&Segment| (segment.address..segment.address + segment.length).contains(&address);
+    let segment = segments.iter().find(holds).with_context(|| format!("kcore shows nothing at {address:#x}"))?;
+    Ok(kcore.read_exact_at(bytes, segment.offset + (address - segment.address))?)
+}
+
 /// The segments with a physical address (fs/proc/kcore.c gives all others the address of all ones): the direct map, and
 /// the kernel image, which maps some of the same frames a second time.
 fn physical_segments(kcore: &File) -> Result<Vec<Segment>> {

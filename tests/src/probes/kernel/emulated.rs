@@ -39,7 +39,7 @@ pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
 }
 
 /// Secret memory in the mode of the target's, if that has any.
-fn memory_like(subject: &Subject<'_>) -> Result<Area> {
+pub(super) fn memory_like(subject: &Subject<'_>) -> Result<Area> {
     let memory = match fdinfo::of_process(subject.pid()) {
         Ok(info) => {
             let file = secret::file(u32::try_from(info.flags)?, secret::HUGE_SIZE)?;

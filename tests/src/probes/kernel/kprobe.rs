@@ -10,6 +10,8 @@ use secretvmm_canary::PAGE_SIZE;
 use crate::probes::{Class, Outcome, Subject, kcore};
 
 const TRACING: &str = "/sys/kernel/tracing";
+/// How every event begins here.
+pub(super) const EVENT: &str = "p:secretvmm/fetch";
 /// A system call that nobody else makes, and its function.
 const FUNCTION: &str = "__x64_sys_getppid";
 /// What a canary is recognised by, at the least.
@@ -17,7 +19,14 @@ const WORDS: usize = 12;
 
 pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
     let address = kcore::direct_map_address(subject.frame(subject.planted[0])?)?;
-    let line = trace_one(address)?;
+    let mut event = format!("{EVENT} {FUNCTION}");
+    for word in 0..WORDS {
+        write!(event, " w{word}=@{:#x}:x64", address + 8 * word as u64)?;
+    }
+    let line = trace_one(&event, || {
+        let _ = nix::unistd::getppid();
+        Ok(())
+    })?;
     let values = line.split(' ').filter_map(|word| word.split_once('=').map(|(_, value)| value)).collect::<Vec<_>>();
     ensure!(values.len() == WORDS, "The event has {} of {WORDS} words: {line}", values.len());
     if values.iter().all(|value| *value == "(fault)") {
@@ -31,20 +40,17 @@ pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
     Ok(subject.judge(&page))
 }
 
-/// Sets the event, lets it happen once, removes it; gives its line.
-fn trace_one(address: u64) -> Result<String> {
-    let mut event = format!("p:secretvmm/fetch {FUNCTION}");
-    for word in 0..WORDS {
-        write!(event, " w{word}=@{:#x}:x64", address + 8 * word as u64)?;
-    }
-    put("kprobe_events", &event)?;
+/// Sets the event, lets it happen by a deed, removes it; gives its first line.
+pub(super) fn trace_one(event: &str, deed: impl FnOnce() -> Result<()>) -> Result<String> {
+    put("kprobe_events", event)?;
     put("trace", "")?;
     put("events/secretvmm/fetch/enable", "1")?;
-    let _ = nix::unistd::getppid();
+    let done = deed();
     put("events/secretvmm/fetch/enable", "0")?;
     let trace = fs::read_to_string(format!("{TRACING}/trace"))?;
     // To open it for a new content removes every event.
     put("kprobe_events", "")?;
+    done?;
     let line = trace.lines().find_map(|line| line.split_once(" fetch: ").map(|(_, what)| what.to_owned()));
     line.context("The event did not happen")
 }

@@ -13,6 +13,7 @@ mod kdump;
 mod kexec;
 mod kprobe;
 mod ptdump;
+mod registers;
 mod touch;
 mod walk;
 mod window;
@@ -37,6 +38,7 @@ pub(super) const PROBES: &[MatrixProbe] = &[
     MatrixProbe::new("BPF probe_read_kernel", TRACING, bpf_kernel::run),
     MatrixProbe::new("kprobe fetch @address", TRACING, kprobe::run),
     MatrixProbe::new("trace event kvm_emulate_insn", "KVM's trace events", emulated::run),
+    MatrixProbe::new("/proc/kcore, a guest's registers", "vCPU registers in the kernel", registers::run),
     MatrixProbe::new("BPF probe_read_user in the VMM", OWN, bpf_user::run),
     MatrixProbe::new("kexec_load", "kdump/vmcore, kexec", kexec::run),
     MatrixProbe::new("kexec_file_load, for a crash (kdump)", "kdump/vmcore, kexec", kdump::run),
