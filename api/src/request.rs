@@ -110,7 +110,7 @@ fn check_body(method: &str, words: &[&str], body: &[u8]) -> Result<(), Fault> {
 fn nonce(query: Option<&str>) -> Result<Nonce, Fault> {
     let hex = query.and_then(|query| query.strip_prefix("nonce="));
     let hex = hex.ok_or_else(|| Fault::new("Ask with a nonce of your own and nothing else: ?nonce=HEX"))?;
-    hex.parse().map_err(|err| Fault::new(format!("The nonce is none. {err}")))
+    hex.parse().map_err(|err| Fault::new(format!("The nonce is not valid. {err}")))
 }
 
 fn get(words: &[&str]) -> Result<Request, Fault> {

@@ -16,6 +16,17 @@ const MAX_DEPTH: usize = 8;
 pub type EncodeError = encode::Error<Infallible>;
 
 /// A value.
+///
+/// ```
+/// use secretvmm_evidence::cbor::{Error, Value};
+///
+/// let value = Value::Map(vec![(1.into(), "one".into())]);
+/// let bytes = value.encode()?;
+/// assert_eq!(Value::decode(&bytes)?, value);
+/// // The number 5 in two bytes, where one is enough.
+/// assert!(matches!(Value::decode(&[0x18, 5]), Err(Error::NotShortest(0))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// Major types 0 and 1.

@@ -5,7 +5,7 @@ use super::hex::{BuildId, Digest, Nonce};
 
 /// A claim that a token of the profile cannot have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("The claim {claim} {why}")]
+#[error("Claim {claim} {why}")]
 pub struct ClaimError {
     /// Where it is: `host.kexec`.
     claim: String,
@@ -134,7 +134,7 @@ impl Fields {
     /// To be called when all is taken.
     pub(super) fn end(self) -> Result<(), ClaimError> {
         match self.0.first() {
-            Some((key, _)) => Err(ClaimError { claim: name(key), why: "is none of this profile" }),
+            Some((key, _)) => Err(ClaimError { claim: name(key), why: "is not part of this profile" }),
             None => Ok(()),
         }
     }
@@ -191,7 +191,7 @@ macro_rules! words {
 }
 
 pub(super) fn unknown_word() -> ClaimError {
-    ClaimError { claim: String::new(), why: "has a word that is none of this profile" }
+    ClaimError { claim: String::new(), why: "is not one of the values that this profile has for it" }
 }
 
 pub(super) use {claims, words};

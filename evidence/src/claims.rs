@@ -181,19 +181,19 @@ mod tests {
 
     #[test]
     fn claims_missing_unknown_or_malformed_are_refused_by_name() {
-        assert_eq!(error(|all| drop(all.remove(0))), "The claim 6 is missing");
-        assert_eq!(error(|all| all.push((Value::from(7), Value::Null))), "The claim 7 is none of this profile");
+        assert_eq!(error(|all| drop(all.remove(0))), "Claim 6 is missing");
+        assert_eq!(error(|all| all.push((Value::from(7), Value::Null))), "Claim 7 is not part of this profile");
         let host = |change: fn(&mut Vec<(Value, Value)>)| error(|all| change(inner(all, -70001)));
-        assert_eq!(host(|host| drop(host.pop())), "The claim -70001.cmdline is missing");
+        assert_eq!(host(|host| drop(host.pop())), "Claim -70001.cmdline is missing");
         assert_eq!(
             host(|host| host.push(("tee".into(), true.to_value()))),
-            "The claim -70001.tee is none of this profile"
+            "Claim -70001.tee is not part of this profile"
         );
-        assert_eq!(host(|host| host[0].1 = Value::Null), "The claim -70001.kernel is not of its type");
+        assert_eq!(host(|host| host[0].1 = Value::Null), "Claim -70001.kernel is not of its type");
         let kexec = |host: &mut Vec<(Value, Value)>| host[5].1 = "maybe".into();
-        assert_eq!(host(kexec), "The claim -70001.kexec has a word that is none of this profile");
+        assert_eq!(host(kexec), "Claim -70001.kexec is not one of the values that this profile has for it");
         let short = |host: &mut Vec<(Value, Value)>| host[9].1 = Value::Bytes(vec![0; 47]);
-        assert_eq!(host(short), "The claim -70001.cmdline is not of its type");
-        assert_eq!(error(|all| all[5].1 = Value::from(-1)), "The claim -70003 is not of its type");
+        assert_eq!(host(short), "Claim -70001.cmdline is not of its type");
+        assert_eq!(error(|all| all[5].1 = Value::from(-1)), "Claim -70003 is not of its type");
     }
 }

@@ -64,6 +64,15 @@ pub fn sign(claims: &Claims, key: &PrivateKey) -> Result<Vec<u8>, EncodeError> {
 
 /// The claims of a token that `key` has signed.
 ///
+/// ```
+/// use secretvmm_evidence::{PrivateKey, cose};
+///
+/// let key = PrivateKey::from_seed(&[1; 32].into()).public();
+/// // An array of three, where a COSE_Sign1 has four.
+/// let error = cose::open(&[0x83, 0x40, 0xa0, 0x40], &key).unwrap_err();
+/// assert!(matches!(error, cose::Error::Structure));
+/// ```
+///
 /// # Errors
 /// It is not one, in any bit.
 pub fn open(token: &[u8], key: &PublicKey) -> Result<Claims, Error> {

@@ -95,6 +95,15 @@ impl TryFrom<&[u8]> for PcrValue {
 }
 
 /// A SHA-384 in the making.
+///
+/// ```
+/// use secretvmm_evidence::{Digest, Hasher};
+///
+/// let mut hasher = Hasher::default();
+/// hasher.update(b"in two ");
+/// hasher.update(b"pieces");
+/// assert_eq!(hasher.finish(), Digest::of(b"in two pieces"));
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Hasher(Sha384);
 
@@ -122,6 +131,15 @@ impl Write for Hasher {
 }
 
 /// What a verifier makes up so that a token cannot be an old one: 8 to 64 bytes (RFC 9711, 4.1).
+///
+/// ```
+/// use secretvmm_evidence::Nonce;
+///
+/// let nonce: Nonce = "00112233445566AA".parse()?;
+/// assert_eq!(nonce.to_string(), "00112233445566aa");
+/// assert!("001122".parse::<Nonce>().is_err());
+/// # Ok::<(), secretvmm_evidence::NotHex>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(Vec<u8>);
 

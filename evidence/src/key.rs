@@ -25,6 +25,15 @@ pub enum KeyError {
 
 /// The half that signs. Wiped when dropped.
 ///
+/// ```
+/// use secretvmm_evidence::{PrivateKey, PublicKey};
+///
+/// let key = PrivateKey::from_seed(&[1; 32].into());
+/// assert_eq!(PrivateKey::from_pem(&key.to_pem()?)?.public(), key.public());
+/// assert_eq!(PublicKey::from_pem(&key.public().to_pem()?)?, key.public());
+/// # Ok::<(), secretvmm_evidence::KeyError>(())
+/// ```
+///
 /// On the heap, so that moving it leaves no copy behind.
 pub struct PrivateKey(Box<SigningKey>);
 

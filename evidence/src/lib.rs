@@ -9,6 +9,41 @@
 //! Without a hardware TEE a token means what [`MEANING`] says and no more: whoever controls the host
 //! controls the key. Its profile is closed: one algorithm, deterministic CBOR (RFC 8949, 4.2.1)
 //! without tags, no claim that is not in [`Claims`]. docs/attestation.md has all of it.
+//!
+//! A guest with one page missing is refused, unless the policy says that pages may be missing:
+//!
+//! ```
+//! use secretvmm_evidence::*;
+//!
+//! let digest = Digest::of(b"");
+//! let page = 4096;
+//! let claims = Claims {
+//!     issued_at: 1_800_000_000,
+//!     nonce: "0011223344556677".parse()?,
+//!     profile: PROFILE.to_owned(),
+//!     host: Host {
+//!         kernel: "6.12".to_owned(), secretmem: 0x6f, build_id: None, strict_devmem: None, lockdown: None, kexec: None,
+//!         swap: None, ksm: None, yama: None, cmdline: None,
+//!     },
+//!     vm: Vm { kernel: digest, initrd: None, cmdline: digest, config: digest, vmm: digest },
+//!     mem: vec![Memory {
+//!         backing: Backing::Secret, flags: EXCLUSIVE, pages: 511, huge: 0, pool: 0, direct_mapped: 0, aliases: 0,
+//!         slots: vec![Slot { gpa: 0, size: 512 * page }],
+//!     }],
+//! };
+//! let key = PrivateKey::from_seed(&[1; 32].into());
+//! let token = cose::sign(&claims, &key)?;
+//!
+//! let accepted = |policy: &str| -> Result<bool, serde_json::Error> {
+//!     let (policy, references) = (serde_json::from_str(policy)?, ReferenceValues::default());
+//!     let (key, nonce, now) = (&key.public(), &claims.nonce, claims.issued_at + 1);
+//!     let expected = Expected { key, nonce, policy: &policy, references: &references, quote: None, now };
+//!     Ok(appraise(&token, &expected).accepted())
+//! };
+//! assert!(!accepted(r#"{"max_age_s": 300}"#)?);
+//! assert!(accepted(r#"{"max_age_s": 300, "mem": {"allow_missing_pages": true}}"#)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(feature = "verify")]
 mod appraisal;
