@@ -10,7 +10,6 @@
 //! but what the TPM made, is for those to find out who put it into the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use p256::ecdsa::signature::Verifier;
 use p256::ecdsa::{Signature, VerifyingKey};
@@ -114,23 +113,16 @@ struct Attest {
 }
 
 /// Why it says nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Malformed {
+    #[error("the key signed something that no TPM made")]
     NotOfTpm,
+    #[error("it is another attestation than a quote")]
     NoQuote,
+    #[error("it is not over PCRs of the SHA-256 bank alone")]
     OtherBank,
+    #[error("it is cut off, or longer than it says")]
     Length,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotOfTpm => "the key signed something that no TPM made",
-            Self::NoQuote => "it is another attestation than a quote",
-            Self::OtherBank => "it is not over PCRs of the SHA-256 bank alone",
-            Self::Length => "it is cut off, or longer than it says",
-        })
-    }
 }
 
 impl Attest {
