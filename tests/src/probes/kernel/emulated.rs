@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::gettid;
+use secretmem::memlock;
 use secretvmm_canary::PAGE_SIZE;
 
 use crate::area::Area;
@@ -42,7 +43,9 @@ pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
 pub(super) fn memory_like(subject: &Subject<'_>) -> Result<Area> {
     let memory = match fdinfo::of_process(subject.pid()) {
         Ok(info) => {
+            memlock::make_room(secret::HUGE_SIZE as u64)?;
             let file = secret::file(u32::try_from(info.flags)?, secret::HUGE_SIZE)?;
+            secret::populate(&file, 0, i64::try_from(secret::HUGE_SIZE)?).context("Cannot populate it")?;
             Area::of_file(&file, secret::HUGE_SIZE)
         }
         Err(_) => Area::ordinary(secret::HUGE_SIZE),
