@@ -96,11 +96,11 @@ impl Attack {
                 outcome.memory.extend(own_memory(machine.pid()));
             }
             let answer = ask(&socket, machine.pid());
-            sleep(Duration::from_millis(5));
+            // Without an answer it has most likely just ended.
+            sleep(Duration::from_millis(if answer.is_ok() { 5 } else { 500 }));
             outcome.status = machine.child.try_wait()?;
             match answer {
                 Ok(answer) => outcome.note(answer),
-                // It may have ended before the answer.
                 Err(err) if outcome.status.is_none() => {
                     outcome.unanswered = Some(format!("{err:#}"));
                     break;
