@@ -80,7 +80,7 @@ impl Neighbours {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let (method, path, body) = request(folder, number);
         let _ = client.request(method, path, body.map_or_else(Vec::new, |body| body.to_string().into_bytes()));
-        if number % REQUESTS == 0 {
+        if number.is_multiple_of(REQUESTS) {
             sleep(Duration::from_millis(number % 20));
             let _ = client.request("PATCH", "/vm", json!({"state": "Resumed"}).to_string().into_bytes());
         }
@@ -136,7 +136,7 @@ fn call(folder: &Path, number: u64) {
     let _ = stream.set_write_timeout(Some(Duration::from_millis(20)));
     let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
     let _ = match number % 4 {
-        0 => write!(stream, "CONNECT {}\n", number % 9),
+        0 => writeln!(stream, "CONNECT {}", number % 9),
         1 => write!(stream, "CONNECT 1"),
         2 => write!(stream, "{}", "x".repeat(5000)),
         _ => Ok(()),
