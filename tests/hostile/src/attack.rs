@@ -31,6 +31,8 @@ pub struct Attack {
     pub end: End,
     /// After this much time SIGTERM ends it in any case.
     pub limit: Duration,
+    /// How long an answer to `GET /` may take.
+    pub patience: Duration,
     /// Where the console goes.
     pub stdout: Sink,
     /// Where the log goes.
@@ -43,8 +45,9 @@ impl Attack {
     /// An attack with every neighbour and both streams read, ended by SIGTERM.
     pub fn new(program: PathBuf, backing: Backing, seed: u64, limit: Duration) -> Self {
         let (rounds, round, end) = (u64::MAX, None, End::Terminate);
+        let patience = Duration::from_millis(100);
         let (stdout, stderr, company) = (Sink::Read, Sink::Read, Company::Everybody);
-        Self { program, backing, seed, rounds, round, end, limit, stdout, stderr, company }
+        Self { program, backing, seed, rounds, round, end, limit, patience, stdout, stderr, company }
     }
 
     /// Does it.

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: unit tests, then the suites on each nested host.
 
+mod hostile;
 mod parts;
 mod suite;
 
@@ -22,6 +23,7 @@ use crate::support::libtest::Counts;
 use crate::support::paths::{Paths, create_dir};
 use crate::support::process;
 use crate::{image, matrix, mutate, prove, reference, setup};
+use hostile::HOSTILE;
 use parts::{OUTSIDE, Part, parts};
 pub(crate) use suite::Suite;
 use suite::summary;
@@ -32,14 +34,15 @@ const REQUESTS: &str = "requests";
 /// The check that tests notice when a guard is gone, as a suite of a test a guard.
 const MUTATIONS: &str = "mutations";
 
-/// Run the unit tests, requests to the API that a program makes up, then the suites on the nested hosts.
+/// Run the unit tests, requests to the API that a program makes up, hostile guests on this machine's KVM, then the
+/// suites on the nested hosts.
 ///
 /// Prints a line for each suite in the end. A host kernel that reports an oops,
 /// a WARN, lockdep or KASAN fails its suite.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Run only tests whose name contains this. Nested ones begin with a suite's name and `::`; "requests" is the
-    /// made-up requests.
+    /// made-up requests, "hostile" hostile guests on this machine and on the lab's host.
     filter: Option<String>,
     /// Run guests with whole distributions, too, and the lab's tests on more hosts:
     /// a direct map of 2M and of 4K entries, two NUMA nodes, and a kernel with
@@ -75,11 +78,14 @@ pub(crate) fn run_after(paths: &Paths, args: &Args, before: Vec<Suite>) -> Resul
     let all = args.suite.is_none();
     // With a filter it takes the list of tests to tell what is needed.
     let early = filter.is_none().then(|| Background::start(paths, &args.source, prepare::builds_of(args.suites())));
-    if all && !filter.is_some_and(|filter| is_nested(filter) || filter == REQUESTS) {
+    if all && !filter.is_some_and(|filter| is_nested(filter) || [REQUESTS, HOSTILE].contains(&filter)) {
         results.push(unit_tests(paths, args)?);
     }
     if all && filter.is_none_or(|filter| filter == REQUESTS) && results.iter().all(Suite::passed) {
         results.push(requests(paths)?);
+    }
+    if all && filter.is_none_or(|filter| filter == HOSTILE) && results.iter().all(Suite::passed) {
+        results.push(hostile::run(paths)?);
     }
     if results.iter().all(Suite::passed) {
         results.extend(nested_suites(paths, args, early)?);
@@ -92,13 +98,23 @@ pub(crate) fn run_after(paths: &Paths, args: &Args, before: Vec<Suite>) -> Resul
 
 fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
     eprintln!("xtask: unit tests");
-    let begun = Instant::now();
-    let mut command = cargo(paths);
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(&args.filter);
     if args.full {
         setup::ensure(&["chromium"])?;
-        command.args(["--", "--include-ignored"]);
     }
+    cargo_test(paths, "unit", |command| {
+        command.args(["--workspace", "--no-fail-fast"]).args(&args.filter);
+        if args.full {
+            command.args(["--", "--include-ignored"]);
+        }
+    })
+}
+
+/// Runs `cargo test` as `with` says, and passes on what it prints.
+fn cargo_test(paths: &Paths, name: &str, with: impl FnOnce(&mut Command)) -> Result<Suite> {
+    let begun = Instant::now();
+    let mut command = cargo(paths);
+    command.arg("test");
+    with(&mut command);
     // Test programs end with cargo, which ends with us.
     command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "setpriv --pdeathsig KILL");
     let mut output = Vec::new();
@@ -109,7 +125,7 @@ fn unit_tests(paths: &Paths, args: &Args) -> Result<Suite> {
     })?;
     let counts = Counts::of(&String::from_utf8_lossy(&output));
     let trouble = (!status.success() && counts.failed == 0).then(|| "does not build".to_owned());
-    Ok(Suite { name: "unit".into(), counts, trouble, time: begun.elapsed(), ..Suite::default() })
+    Ok(Suite { name: name.into(), counts, trouble, time: begun.elapsed(), ..Suite::default() })
 }
 
 /// Requests made from the API's description, to a VMM on this machine that has no VM yet.
