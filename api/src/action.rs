@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a client can ask of the VMM, and what it answers: the only door between them.
 
 use std::error::Error;

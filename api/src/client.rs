@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A small blocking client, for tests and tools.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! JSON as clients send it, read strictly: what could be meant in two ways is an error.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The API of `secretvmm`: Firecracker's paths, methods, names and statuses, so that a client
 //! written for it needs no second spelling.
 //!

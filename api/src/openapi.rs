@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The description of the API: schemas from the types, operations from a table. What is checked in as
 //! `resources/openapi.json` is kept equal to it by a test.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why there is no such thing: what Firecracker has and secret memory rules out. The resources are
 //! parsed all the same, so that a client hears about its mistakes first.
 

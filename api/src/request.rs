@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From method, path and body to an [`Action`]. Nothing but its arguments decides.
 
 use serde::de::DeserializeOwned;

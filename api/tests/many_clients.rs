@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Clients in numbers. The tests change how many descriptors the process can have, so they take turns.
 
 #![allow(clippy::unwrap_used)]

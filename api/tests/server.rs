@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The server as clients see it, on real sockets.
 
 #![allow(clippy::unwrap_used, clippy::panic)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a verifier found, in the shape of an EAR (draft-ietf-rats-ear): a status for each part of
 //! the evidence, and the reason for each claim.
 

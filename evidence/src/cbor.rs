@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Deterministic CBOR (RFC 8949, 4.2.1), of which a value has exactly one encoding.
 //!
 //! What evidence has no use for does not exist here: tags, floats, indefinite lengths, `undefined`.

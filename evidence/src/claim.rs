@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Between claims and CBOR: every claim that is there is known, every known one is there.
 
 use super::cbor::Value;

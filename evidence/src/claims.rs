@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The claims of a token: which VM on which host, and what the kernel says of its memory.
 //!
 //! Keys of the outer map are those of CWT (RFC 8392) and EAT (RFC 9711), and below -65536 private ones.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! COSE_Sign1 (RFC 9052, 4.2), in the one form of the profile: not tagged, Ed25519, everything that
 //! it says of itself under the signature, the unprotected header empty.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Digests, nonces and build ids: bytes that people see in hexadecimal.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ed25519 keys (RFC 8032), in files as PKCS#8 and SubjectPublicKeyInfo (RFC 8410), which other tools read.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Evidence for somebody who is not on the host: an EAT (RFC 9711) in a COSE_Sign1 (RFC 9052), and
 //! the verifier's side of it.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a verifier wants of a token, as JSON. What it does not mention is not looked at, except what
 //! no token may have: see [`super::appraise`].
 

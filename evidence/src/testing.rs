@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A token for tests, and the parts to make others of.
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # build.sh MIRROR IMAGE: Debian 12 with systemd as an ext4 image, made by
 # debootstrap from MIRROR and this folder's root/. Needs root, no loop device.
 # Run by `cargo xtask image`.

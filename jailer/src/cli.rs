@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command line, as Firecracker's jailer takes it (its docs/jailer.md).
 
 use std::ffi::OsString;

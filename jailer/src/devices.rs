@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Device nodes of the jail: those that the VMM opens, and no others.
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What kind of program is to be started: one that needs nothing but itself.
 
 use std::fs::File;

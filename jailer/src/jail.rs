@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The folder of the jail and what is in it.
 
 use std::fs::{self, File, OpenOptions, Permissions};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The order of things: what can fail comes before what cannot be undone.
 
 use nix::sched::{CloneFlags, setns};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Limits of the VMM's resources.
 
 use nix::errno::Errno;

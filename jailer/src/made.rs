@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What has been made, so that a start that fails leaves nothing.
 
 use std::fs;

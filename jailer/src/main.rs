@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `secretvmm-jailer`: starts `secretvmm` in a jail of its own.
 //!
 //! The command line, the folder of the jail and what is in it are those of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is to be done, looked at before anything is done.
 
 use std::ffi::{OsStr, OsString};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From this process to the VMM's: descriptors, session, namespace, user, program.
 #![allow(unsafe_code)] // close_range, and fork in a process of one thread.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The jail becomes the root, in a mount namespace of its own.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the jailer itself takes, which the VMM is told as Firecracker is.
 
 use std::ffi::OsString;

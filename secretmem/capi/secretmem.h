@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #ifndef SECRETMEM_H
 #define SECRETMEM_H
 

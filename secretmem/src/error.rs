@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The error type of this crate's system calls.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel says of a secret file at this moment.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An anonymous file of secret pages.
 #![allow(unsafe_code)] // One raw system call: libc has no wrapper for memfd_secret(2).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `memfd_secret(2)` as a library: memory that is absent from the kernel's direct map.
 //!
 //! Small parts, none of which knows about KVM:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A 2M-congruent mapping between two guards.
 #![allow(unsafe_code)] // mmap, madvise and munmap: this module owns the address range.
 

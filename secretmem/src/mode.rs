@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who may use a secret file, and what its pages are made of.
 
 use std::fmt;

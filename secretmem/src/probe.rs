@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Can this kernel give secret memory, and if not, why not?
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a forked child sees, each policy in a process of its own: the first use fixes it.
 #![allow(unsafe_code, clippy::unwrap_used)] // fork(2) and raw allocations.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Builds the guest: a program without an operating system, for the processor that the VMM runs on.
 
 use std::env;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel with all its checks, which also runs the lab's tests: what its leak detector finds when guests are gone.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The patched kernel with secret memory switched off on its command line.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Suites that run inside the nested host: `cargo xtask test` boots a host per suite and runs its module there.
 //!
 //! What each host is stands in ARCHITECTURE.md, and in `cargo xtask test --help`.

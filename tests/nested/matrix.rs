@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The matrix of probes and the search for residues, on a lab host with two nodes and a pool.
 
 use anyhow::Result;

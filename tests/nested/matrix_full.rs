@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The matrix at every other moment, and many more VMMs killed (`--full`).
 
 use anyhow::Result;

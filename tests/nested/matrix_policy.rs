@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The matrix once more, where yama forbids all debugging for good: policy is told from what the memory refuses.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The matrix at every other moment where yama forbids all debugging (`--full`).
 
 use anyhow::Result;

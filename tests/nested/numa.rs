@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two nodes, the CPU on the first: whatever moves ordinary pages between them leaves secret ones where they are.
 
 use std::fs;

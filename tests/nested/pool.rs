@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The patched kernel with a pool of 1 GiB (`secretmem=1G`), which is absent from the direct map from the start.
 
 use std::fs;

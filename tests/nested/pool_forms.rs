@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two nodes, and a command line with every form of `secretmem=` (xtask/src/suites.rs): forms that make no sense leave
 //! no pool, the last one counts, a node that is not there is left out, sizes are rounded up to 2 MiB.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A machine whose memory still has what was there before it was reset (`cargo xtask host --stale`): secret memory begins
 //! with zeroes, from the pool too, which nobody has zeroed before it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The patched kernel as operators configure it: the guest runs hidden, and the kernel offers no way around.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The patched kernel on a machine so small that a test can take all of its memory.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Debian's kernel without the series: what happens there, and that `secretvmm` says so instead of trying.
 
 use std::process::Stdio;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Debian's kernel on a small machine: where the alias of the kernel's image does show secret memory.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """firecracker-python as its users use it: creates a VM, looks at it, deletes it.
 
     client.py KERNEL ROOTFS

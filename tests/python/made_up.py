@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests by the hundreds, made from the OpenAPI description, for a crash or an answer outside of it.
 
     made_up.py SECRETVMM OPENAPI

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What firecracker-python wants from the world around it, on a host without one.
 
 Its constructor asks a Docker daemon for its version, though no image is used,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the witness outside looks at: guests that start and end when it says so.
 //!
 //! `cargo xtask prove` runs the `agent` program inside the nested host and sends it a line for each [`Order`]; each

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A mapping that is used by its address, as guests and other processes use it: no reference of Rust's points there.
 #![allow(unsafe_code)] // It owns an address range.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where `cargo xtask` leaves kernels for the programs inside the nested host.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! SIGBUS as an interruption: KVM sends it for a page that has failed, and by default it ends the process.
 #![allow(unsafe_code)] // A signal's disposition.
 

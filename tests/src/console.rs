@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Expect-like waits on a stream of bytes.
 
 use std::io::Read;

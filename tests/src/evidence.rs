@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The demo's evidence: a guest on hidden memory beside the same guest on ordinary memory, both read from outside.
 
 use anyhow::{Result, ensure};

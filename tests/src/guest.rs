@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Starts `secretvmm` with a guest and talks to it as a person at its terminal would.
 
 use std::ffi::OsString;

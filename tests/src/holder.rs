@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A process that holds secret memory: the `hold` program, under any limits and rights.
 
 use std::ffi::OsString;

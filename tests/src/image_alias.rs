@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Secret memory on frames that the kernel's image has given back.
 //!
 //! The image maps its frames a second time, at its own addresses, beside the direct map. Ordinary memory is given nearly

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Initial RAM disks of a few programs and a script.
 
 use std::fs;

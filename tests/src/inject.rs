@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Has a thread of another process make a system call, as an attacker who has taken it over would.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Harness for tests that run real guests on a real, nested host.
 //!
 //! Everything here runs *inside* the nested host that `cargo xtask host` boots, as root: [`guest`] starts `secretvmm`

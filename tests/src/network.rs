@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's side of guests' networks, made with `ip`.
 
 use std::process::{Child, Command, Stdio};

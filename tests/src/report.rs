@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lines for the person (or the log) that reads a run.
 
 use std::fmt::Display;

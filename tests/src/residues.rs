@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a guest leaves behind on the host: nothing, however it ends.
 //!
 //! All of physical memory is read through the direct map while the guest works, and again after its VMM has ended: no

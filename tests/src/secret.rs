@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `memfd_secret(2)` with nothing in between: tests of the kernel's own answers want every flag and every errno.
 #![allow(unsafe_code)] // Two calls that nix does not wrap.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! System calls that nix does not wrap and that more than one probe makes.
 #![allow(unsafe_code)] // Each wrapper answers for what its call reads and writes.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The smallest guest there is: a few instructions, no VMM but KVM itself. It shows what a host kernel does with a
 //! memslot on secret memory, before any of `secretvmm`'s own checks.
 #![allow(unsafe_code)] // It gives KVM a mapping by address.

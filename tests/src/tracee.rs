@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A process that is stopped by ptrace(2) and made to execute system calls of ours, as a debugger with full rights can.
 //!
 //! What the process does so, it does with its own memory, rights and descriptors. Its seccomp filter is suspended

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's side of a guest's vsock: Firecracker's way over unix sockets.
 
 use std::ffi::OsString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `secretvmm-verify`: is this token fresh, by that key, and does it say what the policy asks?
 
 use std::fs::{self, File};

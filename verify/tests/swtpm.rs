@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Quotes of a real TPM 2.0 implementation (swtpm), made with tpm2-tools by the commands of docs/attestation.md.
 #![allow(clippy::unwrap_used)]
 

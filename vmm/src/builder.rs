@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One linear recipe, from a checked configuration to a VM that can be started.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the main thread and the vCPU threads share: should the guest run, and how did it end.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The main thread: requests, terminal, signals and devices, until the VM has ended.
 
 use std::cell::Cell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every guest-physical address that has a meaning, and the split of RAM around the hole.
 //!
 //! ```text

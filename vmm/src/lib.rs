@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A KVM virtual machine monitor whose guests live in memory hidden from the host kernel.
 //!
 //! The way of a VM, top to bottom:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The process's own limits.
 #![allow(unsafe_code)] // getrlimit, setrlimit and mallopt.
 

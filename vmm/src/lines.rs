@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lines on standard error, in a file or in a named pipe. Writing one never waits: what nobody takes is lost.
 
 use std::fs::{File, OpenOptions};

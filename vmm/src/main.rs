@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `secretvmm`: see the library's `program`.
 
 use std::process::ExitCode;

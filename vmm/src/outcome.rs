@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a VM ends, and what the shell sees of it.
 
 use std::sync::Arc;

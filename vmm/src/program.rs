@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The program: flags in, exit code out.
 
 use std::error::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The API's thread, and what comes from it to the main thread.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Signals: those that end the VM arrive in the event loop, and no way out leaves a raw terminal.
 #![allow(unsafe_code)] // signalfd, sigprocmask and handlers for SIGBUS and SIGSYS.
 

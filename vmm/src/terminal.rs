@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Raw mode of the terminal on standard input, undone on every way out.
 //!
 //! The guest's own terminal driver does echo, line editing and signals, so the host's must not.

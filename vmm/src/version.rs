@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which versions there are to tell: of the API, and of this program.
 
 /// The Firecracker whose API this is, as `GET /version` and `GET /` say it: clients compare it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the process has given up before it reads anything.
 
 #![allow(clippy::unwrap_used)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The man page and the shell completions under resources/ are made from the command line's definition.
 
 #![allow(clippy::unwrap_used)]

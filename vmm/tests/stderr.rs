@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Standard error that nobody reads, that is broken or full: the program goes on, answers and ends when it is told to.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unsafe_code)] // The flags of a pipe.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The systemd unit leaves the VMM little, by systemd's own measure.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]

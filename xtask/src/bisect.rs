@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask kernel --bisect`: the series, patch by patch.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask demo`: from nothing to the evidence.
 
 use anyhow::Result;

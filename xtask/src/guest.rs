@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask guest`: the demo guest, a kernel with its root file system.
 
 use std::fmt::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask host`: a command on the nested host.
 
 use std::env;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask image`: a guest with Debian on its disk.
 
 use std::fs;

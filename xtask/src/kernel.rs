@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask kernel`: the host kernel, patched and built.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask`: the developer commands of secretvmm, one file each.
 
 mod bench;

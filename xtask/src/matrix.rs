@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `target/matrix.json`: what the probes of the matrix found (tests/src/matrix/cell.rs has its schema).
 
 use std::fs;

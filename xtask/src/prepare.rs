@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What takes long to make, made beside each other: each kernel's build has stretches
 //! that keep only one CPU busy, and so has cargo's.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Programs from the Python package index, each with what it depends on in an environment of its own.
 
 use std::path::{Path, PathBuf};

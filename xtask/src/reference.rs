@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask reference`: what a verifier of tokens can hold them against.
 
 use std::fs;

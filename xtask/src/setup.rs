@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask setup`: the Debian packages that everything else needs.
 
 use std::collections::HashSet;

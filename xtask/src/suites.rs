@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The suites of `cargo xtask test`: which tests run on which nested host.
 
 use std::time::Duration;

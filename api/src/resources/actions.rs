@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/actions` and `/vm`: what a VM is told to do.
 
 use serde::{Deserialize, Serialize};

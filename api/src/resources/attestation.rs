@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/attestation`: evidence for somebody who is not on the host. Our own.
 
 use base64ct::{Base64UrlUnpadded, Encoding};

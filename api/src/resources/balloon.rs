@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/balloon`: parsed, so that a mistake is told apart from the refusal, then refused. Pages that a
 //! guest gives back would have to leave hidden memory while it runs.
 

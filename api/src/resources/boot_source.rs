@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/boot-source`: what the guest starts from.
 
 use std::path::PathBuf;

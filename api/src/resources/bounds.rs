@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Numbers with bounds.
 
 use std::fmt::Display;

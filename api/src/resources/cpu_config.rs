@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/cpu-config`: changes to what the guest's processors look like.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/drives/{drive_id}`: block devices.
 
 use std::path::PathBuf;

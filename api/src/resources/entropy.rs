@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/entropy`: a source of random numbers.
 
 use serde::{Deserialize, Serialize};

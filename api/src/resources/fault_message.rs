@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a client gets instead of what it asked for.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/` and `/version`: what is running here.
 
 use serde::{Deserialize, Serialize};

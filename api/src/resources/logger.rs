@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/logger`: where the log goes.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/machine-config`: processors and memory.
 
 use serde::{Deserialize, Deserializer, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/memory`: what guest memory is made of, and what the kernel says about it now. Our own.
 
 use serde::{Deserialize, Serialize};

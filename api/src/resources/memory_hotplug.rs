@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/hotplug/memory`: parsed, so that a mistake is told apart from the refusal, then refused.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/metrics`: where the metrics go.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/mmds` and `/mmds/config`: the metadata service that the guest reaches over its network.
 
 use std::net::Ipv4Addr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The resources, one file each. Optional fields may be null or absent; answers have all fields.
 
 mod actions;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/network-interfaces/{iface_id}`: network devices.
 
 use std::fmt;

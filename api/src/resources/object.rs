@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Structs that are read from JSON objects and nothing else. What serde derives by itself also takes
 //! an array of the fields in order, `["/vmlinux"]`, which is no part of the API.
 

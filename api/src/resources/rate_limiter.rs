@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Limits of a device's traffic: parts of other resources.
 
 use serde::{Deserialize, Serialize};

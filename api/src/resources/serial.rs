@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/serial`: where the guest's serial console goes.
 
 use std::path::PathBuf;

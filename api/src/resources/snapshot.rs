@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/snapshot/create` and `/snapshot/load`: parsed, so that a mistake is told apart from the
 //! refusal, then refused. A snapshot would carry hidden memory into a file.
 

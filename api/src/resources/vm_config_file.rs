@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All resources of one VM in one JSON object: the configuration file and `/vm/config`.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/vsock`: sockets between host and guest.
 
 use std::path::PathBuf;

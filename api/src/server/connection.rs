@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One connection, and the places that all of them share.
 
 use std::cell::Cell;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! HTTP on a unix socket: one thread, one [`Call`] a request, and clients that cannot keep others out.
 //!
 //! A connection waits for a request, then receives it, then is served. A client that takes too long

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The socket's file: private from its first moment on, never somebody else's, gone at the end.
 
 use std::fs::{self, File, Metadata, Permissions};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A server whose VMM is a few lines long, and a client without good manners.
 
 // Not every test program uses all of it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The verifier: a token against a policy.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A quote of a TPM 2.0 that is for one token: which PCRs the host had when its TPM was asked, after the token was made.
 //!
 //! ```text

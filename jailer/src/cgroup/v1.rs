@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Control groups of version 1: one hierarchy a controller.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The C interface of `secretmem`: `secretmem.h` is made from this file by cbindgen, secretmem(3) explains it.
 //!
 //! Errors are negative numbers of `errno.h`, or NULL; `secretmem_error` has the text of the calling thread's last one.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A C program uses the library, and the header and the list of versioned symbols name all of it.
 #![allow(clippy::unwrap_used)]
 

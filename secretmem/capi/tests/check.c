@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The C interface: what works, what is refused, and what stops a program.
 #include <assert.h>
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The libcrypto of this process.
 
 use std::ffi::{CStr, c_char, c_int, c_void};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Preloaded into a program, this puts all that OpenSSL allocates into secret memory.
 //!
 //! `secretmem-run` sets it up. By hand: `LD_PRELOAD=libsecretmem_openssl.so PROGRAM`, and in the environment

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! OpenSSL's three memory functions (CRYPTO_set_mem_functions(3)).
 
 use std::ffi::{c_char, c_int, c_void};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A few free slots of each class for each thread, so that most calls take no lock.
 
 use std::cell::RefCell;

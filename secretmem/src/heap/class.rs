@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The sizes of slots.
 
 use super::region::PAGE;

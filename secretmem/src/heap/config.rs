@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How the allocator is set up.
 #![allow(unsafe_code)] // getrandom(2)
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an allocation can be refused for, and what a program can do wrong.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a forked child gets.
 //!
 //! Pages are kept out of every child (`MADV_DONTFORK`). Before a fork the parent makes copies where

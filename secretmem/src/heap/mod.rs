@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An allocator for keys: small things share secret pages, each is wiped when freed, and misuse stops the program.
 //!
 //! What it knows of an allocation (its size, whether it is free) lies in ordinary memory, out of reach of an overflow.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Slots and strides that no thread holds, under the heap's one lock.
 #![allow(unsafe_code)] // Addresses of slots in a stride.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The range of addresses that all allocations come from.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is known of each stride, in ordinary memory.
 
 use std::sync::OnceLock;

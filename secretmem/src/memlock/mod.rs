@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `RLIMIT_MEMLOCK`, the budget of secret pages.
 //!
 //! The kernel charges a secret page to the *user* that created the file, when the page is first

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How much secret memory a user has already, from /proc.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The allocator for collections.
 #![allow(unsafe_code)] // An unsafe trait.
 

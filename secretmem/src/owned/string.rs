@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text.
 #![allow(unsafe_code)] // Bytes that are known to be UTF-8.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Canary pages: memory contents that a probe can recognise without carrying them.
 //!
 //! A guest fills pages with words derived from a 64-bit seed and the page's index. A prober that knows the seed

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Loads, stores and port accesses of every width, as single instructions.
 
 use core::arch::asm;

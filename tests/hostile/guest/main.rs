@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A guest that does to its devices what no driver would, for as many steps as its command line says, chosen by a seed.
 //!
 //! It runs on one processor without interrupts, and says after each round how much it has done.

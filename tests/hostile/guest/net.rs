@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames: to the metadata service with valid checksums and a connection's state, to the network, and nonsense.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The devices of the machine itself, at ports.
 
 use crate::cpu::{Width, halt, read_port, store, triple_fault, write_port, write_port_many};

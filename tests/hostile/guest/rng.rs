@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Random numbers from a seed (splitmix64), and the choices made with them.
 
 use core::cell::Cell;

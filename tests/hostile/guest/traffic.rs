@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a hostile driver puts into each device's queues.
 
 use crate::cpu::put;

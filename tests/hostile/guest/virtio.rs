@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A virtio device from a driver's side that keeps the rules, or not (virtio 1.2, section 4.2).
 
 use crate::cpu::{Width, get, load, put, store};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets of the socket device: connections to listeners and silent ones, ended in every way.
 
 use crate::cpu::{Width, load, put};

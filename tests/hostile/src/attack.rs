@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One attack: a seed, and what surrounds it.
 
 use std::path::PathBuf;

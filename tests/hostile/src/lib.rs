@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Hostile guests against the VMM as it is shipped, all filters on.
 //!
 //! The guest (`guest/`, a program of its own that needs no operating system) makes up what it does from a seed, round by

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A VMM with the hostile guest and one of every device, two disks.
 
 use std::fs::{self, File};

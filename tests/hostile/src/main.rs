@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attacks a VMM with hostile guests, one seed after the other, and prints a line for each.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What happens on the host's side of a VM meanwhile: API clients, socket clients and listeners, packets.
 //!
 //! Errors are part of it and mean nothing here: whether the VMM is as it should be is measured elsewhere.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the host's kernel tells everybody about its network devices (rtnetlink(7)).
 
 use std::os::fd::{AsRawFd, OwnedFd};

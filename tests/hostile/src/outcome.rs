@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What came of an attack, and what must not.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where a VMM's output goes, which may be of no use.
 
 use std::fs::OpenOptions;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a VMM takes while it is attacked: its memory, the time of an answer, what it says.
 
 use std::fs;

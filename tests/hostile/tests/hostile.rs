@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The release build under hostile guests; `cargo xtask test` runs this where there is a KVM.
 //!
 //! `secretvmm-hostile --seed N` does what the test of that seed does, for as long as one likes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Loads a guest's virtio devices and says how long each took: `cargo xtask bench vmm` runs it in the guest.
 //!
 //! A line for each load: `load: NAME NANOSECONDS BYTES`. Peers on the host's side: TCP and vsock port 6000 take bytes

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What clients and operators get wrong: Firecracker's status, a reason, and nothing changed.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Disks and the entropy device.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A public Firecracker client, as it comes from the package index, with `secretvmm` where it looks for `firecracker`.
 
 use std::fs;

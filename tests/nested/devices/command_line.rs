@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Devices from the quick line and from a configuration file.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Debian with systemd on a disk: booted, reached over network and vsock, paused a hundred times, powered off by API.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The states of a VM and what is allowed in each; what it tells about itself.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Devices and the API that sets them up, as a guest and a client see them.
 
 mod bad_input;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network interfaces: a TAP each, and metadata.
 
 use std::io::{Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A `secretvmm` that is told by its API what to do.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tokens: what a verifier far away makes of a hidden guest, and of what is none.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every way to start a guest, on hidden memory.
 
 use anyhow::{Context, Result, ensure};

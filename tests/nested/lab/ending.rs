@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every way in which a VM ends: its exit code, and what the host has back afterwards.
 
 use std::fs;

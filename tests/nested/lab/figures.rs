@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Figures of the main job, printed and not judged: times in a nested, emulated host compare only within one run.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An image of all memory, as hibernation makes it, would have the guest in it. The host has no pool here: with one, the
 //! kernel never makes an image.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The main claim: nothing outside the guest reads its memory, and the same probes do read an ordinary guest.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Hostile guests on secret memory, for a short time: this machine is emulated. On ordinary memory tests/hostile has more.
 
 use std::time::Duration;

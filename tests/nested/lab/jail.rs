@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `secretvmm` started by `secretvmm-jailer`: another user, an empty root, limits and a control group of its own.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every limit answers with an errno of its own (Documentation/admin-guide/mm/memfd_secret.rst of the series). The
 //! kernel's selftest `memfd_secret` covers sizes, modes of `fallocate(2)`, flags and RLIMIT_MEMLOCK; here is what it
 //! cannot: other users, and a limit that is hit half-way. Control groups are in `preflight`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What holds at the very moment when pages leave the direct map and when they come back, and not only some time later.
 
 use std::fs::File;

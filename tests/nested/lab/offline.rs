@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Blocks of memory that are taken offline: all that is in them would have to move.
 
 use std::cmp::Reverse;

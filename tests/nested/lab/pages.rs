@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Guest RAM comes in 2 MiB pages, for stage 2 too, and leaves the direct map as it was.
 
 use anyhow::{Context, Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memory that fails, and memory that somebody wants moved: what is secret stays where it is, and what is lost is lost
 //! alone.
 

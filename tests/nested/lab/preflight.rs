@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Everything that keeps a VM from starting: one line that says what to do, exit code 3, nothing left behind.
 
 use std::fs::{self, File, Permissions};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Guests that are killed, forked and robbed at any moment leave the host as it was. The debug host has many more.
 
 use std::process::Command;

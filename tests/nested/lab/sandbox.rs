@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! System calls that the VMM's threads have given up.
 
 use std::thread::sleep;

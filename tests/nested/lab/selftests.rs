@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's own selftests, on secret memory.
 //!
 //! KVM's library takes the source of ordinary guest memory from an environment variable (kernel-patches/README.md).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The console on a terminal, and its settings on every way out.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Trace events tell of every folio that comes and goes, and of every page that the kernel maps for itself.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A dump of a machine as QEMU's `dump-guest-memory` writes it: an ELF core file whose segments are physical memory,
 //! with a note for each CPU (QEMU's `target/i386/arch_dump.c`).
 

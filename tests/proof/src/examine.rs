@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a dump says of a guest: where its memory is, and who can reach it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finds a guest in its host's memory: its canaries by their contents, and the rest of its RAM by the nested page
 //! tables that lead to them.
 

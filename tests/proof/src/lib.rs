@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The witness outside: reads a dump of a host's whole memory, taken by whatever runs the host, and says where a guest
 //! is in it and which page tables reach it. It asks nothing of the host, and needs neither symbols nor addresses.
 //!

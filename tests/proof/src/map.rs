@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Physical memory as a picture: a letter for each 2 MiB.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Physical memory of a machine that stands still.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the witness outside and its agent inside the nested host say to each other: a line of JSON each.
 
 use serde::{Deserialize, Serialize};

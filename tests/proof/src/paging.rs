@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Walks of x86-64 page tables, of four and five levels, and of the nested ones of AMD and Intel, whose entries have
 //! the same shape as far as it matters here.
 

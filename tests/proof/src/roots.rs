@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finds the page-table roots of a Linux host in its memory, without being told where they are.
 //!
 //! A root is a frame whose upper half leads to the direct map: addresses in a row that map physical memory in a row,

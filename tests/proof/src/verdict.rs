@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the findings of the witness outside must be.
 
 use crate::examine::Findings;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counts TLB flushes that the kernel sends to all CPUs, by kprobes on its two functions for that.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What 2 GiB do to the host: while they are there, and after they are gone.
 
 use anyhow::Result;

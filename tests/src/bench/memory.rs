@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memory to measure: mapped 2 MiB-aligned, filled, used by a guest, given back.
 #![allow(unsafe_code)] // Secret memory and anonymous huge pages are used by address.
 

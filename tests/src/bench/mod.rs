@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Figures of the kernel series and of VMMs, measured inside a nested host and printed as rows for `cargo xtask bench`.
 //!
 //! - [`memory::Memory`] is what is measured: 2 MiB-aligned memory of one [`memory::MemoryKind`], filled and given back;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rows that go to `cargo xtask bench`: JSON, one a line.
 
 use std::fmt::Display;

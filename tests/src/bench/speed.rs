@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long 1 GiB takes to come and to go. On a host that counts instructions as time, that is a count of instructions.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A guest without an operating system that writes to each of its pages once, and what KVM's page tables for it look
 //! like then.
 #![allow(unsafe_code)] // It gives KVM a mapping by address.

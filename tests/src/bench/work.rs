@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Work of the host's own, which a fragmented direct map slows down: a search in source text that lies in a tmpfs.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Starts and ends guests as `cargo xtask prove` says, line by line. Runs inside the nested host.
 
 use std::io::{stdin, stdout};

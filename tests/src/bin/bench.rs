@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Measures what the kernel series is about, and VMMs. Runs inside a nested host: `cargo xtask bench`.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Prints the evidence of the demo. Runs inside the nested host: `cargo xtask demo`.
 
 use std::process::ExitCode;

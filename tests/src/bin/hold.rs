@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Holds secret memory until its input ends, and says in one line what it got. Runs inside a nested host, for tests of
 //! limits, rights and what must not move.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs the matrix of probes inside the nested host: `cargo xtask host -- matrix`.
 
 use std::process::ExitCode;

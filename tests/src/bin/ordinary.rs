@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Holds canary pages in anonymous memory until its input ends: the matrix's plainest control. Runs inside a nested host.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Starts, kills, forks and robs toy guests on secret memory, thousands of times. Runs inside a nested host.
 
 use std::process::ExitCode;

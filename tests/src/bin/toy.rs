@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs the smallest guest on ordinary and on secret memory: whether a kernel keeps what it promises of KVM. Runs inside
 //! a nested host: `cargo xtask kernel --bisect`.
 

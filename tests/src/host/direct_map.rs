@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's account of its direct map. It shows fragmentation and nothing else: a direct map without splits may
 //! still map every page.
 

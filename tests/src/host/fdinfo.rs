@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel says of a process's secret memory, in `/proc/PID/fdinfo`.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The memory of compiled BPF programs, which splits the direct map for a reason that is not ours.
 //!
 //! The kernel compiles seccomp filters (`net.core.bpf_jit_enable`), also those of `secretvmm`, into an area of 2 MiB

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's kernel log: any oops, warning or lock report fails the test in which it appears.
 
 use std::fs::{File, OpenOptions};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the nested host's kernel knows and says.
 
 pub mod direct_map;

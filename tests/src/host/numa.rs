@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which node a frame is on, as `/proc/zoneinfo` tells, and the calls that put memory on a node or move it there.
 #![allow(unsafe_code)] // Four calls that nix does not wrap.
 

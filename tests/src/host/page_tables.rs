@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's own dump of its page tables, `/sys/kernel/debug/page_tables/kernel` (lab configuration only).
 
 use std::fs;

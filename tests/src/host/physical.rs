@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All of physical memory through the direct map, by the witness module.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A process's mappings and the frames behind them, as `/proc` shows them to root.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pages that KVM's own page tables (stage 2) map for a VM.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Trace events: those of secret memory, which the kernel series adds (include/trace/events/secretmem.h), and any other.
 
 use std::fs;

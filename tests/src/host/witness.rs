@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The test module in the host's kernel (tests/witness): what the kernel's page tables reach of a set of frames.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One result of the matrix, and the file of all of them.
 //!
 //! `target/matrix.json` is an array of these objects, in the order in which the probes ran:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of expectations, `tests/matrix/expectations.txt`: one line a probe, a word a column.
 
 use anyhow::{Context, Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A guest's disk and network, and what keeps them busy.
 
 use std::fs;

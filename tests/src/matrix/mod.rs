@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The matrix: every probe, against ordinary memory and against hidden guests, compared with a table of expectations.
 //!
 //! ```text

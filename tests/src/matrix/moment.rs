@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When in a guest's life it is probed.
 
 use clap::ValueEnum;

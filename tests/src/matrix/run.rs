@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs the matrix and says what drifted.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The columns of the matrix: processes with canary pages in memory of each kind.
 
 use std::io::{BufRead, BufReader};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/proc/kcore`: the kernel's own view of physical memory, through the direct map and the kernel image.
 //!
 //! A hole in the direct map reads as zeros *with success*, so this probe first reads a page of its own, which it must

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ways in which the host could read a guest's memory, each a file with one function.
 //!
 //! A probe reads the pages of a target and tallies what came back. It does not know whether the target is hidden: the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a probe of the matrix brings back.
 
 use std::fmt;

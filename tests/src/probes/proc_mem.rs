@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/proc/PID/mem`, the way of debuggers (ptrace access rules; also what `gdb` and `gcore` read).
 
 use std::fs::{File, OpenOptions};

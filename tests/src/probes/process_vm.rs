@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `process_vm_readv(2)` from another process.
 
 use std::io::IoSliceMut;

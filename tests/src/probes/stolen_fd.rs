@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `pidfd_getfd(2)`: takes the descriptors of the VMM's memory files and maps them.
 #![allow(unsafe_code)] // Mappings of somebody else's files.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the probes of the matrix are pointed at: a process with canary pages in a known mapping.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counters that all processes of the race share.
 #![allow(unsafe_code)] // Atomics in a shared mapping.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Chance that repeats itself with its seed.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Guests on secret memory against everything that may happen to them at the wrong moment.
 //!
 //! ```text

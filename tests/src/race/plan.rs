@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a round is to be.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Takes other processes' secret files, and tries what can be done with them.
 #![allow(unsafe_code)] // pidfd_open(2), pidfd_getfd(2), and descriptors that come over a socket.
 

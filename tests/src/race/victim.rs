@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The process that has secret memory and a guest on it, until it is killed.
 #![allow(unsafe_code)] // fork(2); the driver has one thread.
 

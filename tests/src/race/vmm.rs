@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A round with `secretvmm` itself in the victim's place.
 
 use std::process::{Command, Stdio};

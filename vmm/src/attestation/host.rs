@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the host's kernel says of itself, through the files in which it says it. What it does not
 //! say to this process stays open: `None` is never taken for a good answer.
 

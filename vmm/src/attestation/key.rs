@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The file with the key: for its owner alone, made on first use.
 
 use std::fs::{File, Metadata, Permissions};

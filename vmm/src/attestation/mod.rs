@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Evidence for somebody who is not on the host: what was loaded, measured before the guest runs,
 //! and what the kernel says of itself and of guest RAM at the moment of asking, signed.
 //!

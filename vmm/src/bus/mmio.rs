@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The MMIO bus: which device answers at which guest-physical address outside RAM.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which device answers at which address.
 
 mod mmio;

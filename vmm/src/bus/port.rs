@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The port bus: which device answers at which I/O port.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `secretvmm attest`, `public-key` and `measure`: what a verifier is given.
 
 use std::error::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Devices as flags describe them: words with commas between them.
 
 use std::path::PathBuf;

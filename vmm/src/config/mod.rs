@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The one description of a VM, wherever it came from.
 
 mod resources;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Between the API's resources and a VM's configuration.
 
 use std::fs::File;

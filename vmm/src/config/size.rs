@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memory sizes as people write them.
 
 use crate::layout;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which metrics an action counts in.
 
 use secretvmm_api::{Action, Any, Live, Setup};

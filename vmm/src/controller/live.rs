@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! After the start: questions and changes to a VM that runs or is paused.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the API's actions do: the one door to a VM, for clients and the command line alike.
 
 mod counted;

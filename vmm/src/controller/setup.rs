@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Before the start: one resource after the other, each checked as far as it can be by itself.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The registers of hardware-reduced ACPI: sleep control, sleep status, reset
 //! (ACPI 6.5, 4.8.3.7 and 4.8.3.6).
 

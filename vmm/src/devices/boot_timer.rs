@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Firecracker's boot timer: a guest that has booted writes 123 to it.
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Standard input on its way to the guest, with Ctrl-A as the escape.
 
 use std::collections::VecDeque;

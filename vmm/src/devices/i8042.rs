@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The keyboard controller: a reset line, and a keyboard that only ever types Ctrl-Alt-Del.
 //!
 //! Commands and answers are those of the PC/AT controller and of a keyboard in scan code set 2

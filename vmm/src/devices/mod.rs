@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The devices of a guest. Each gets what it needs and no word of what guest memory is made of.
 
 use std::sync::Arc;

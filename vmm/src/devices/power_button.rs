@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ACPI power button: an event of the Generic Event Device (ACPI 6.5, 5.6.9) in the DSDT.
 
 use vmm_sys_util::eventfd::EventFd;

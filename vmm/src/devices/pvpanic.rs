@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! pvpanic: the guest kernel says that it has panicked (QEMU's docs/specs/pvpanic).
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Limits of a device's traffic: token buckets, and a timer that wakes the device when it may go on.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Interrupt lines: an eventfd that KVM itself turns into an edge on a GSI.
 
 use kvm_ioctls::VmFd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Getting a vCPU thread out of `KVM_RUN` (or out of a blocked write), without a lost wake-up.
 //!
 //! The kicker sets `kvm_run.immediate_exit` and then sends a signal. A thread on its way into

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The KVM side: the VM, its vCPUs, their threads, and interrupts.
 
 mod irq;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A vCPU and the thread that runs it.
 #![allow(unsafe_code)] // kvm_run's union, read by the exit reason that the kernel gave.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Opening KVM, asking what it can do, and creating the VM.
 #![allow(unsafe_code)] // KVM_SET_USER_MEMORY_REGION takes addresses of this process.
 

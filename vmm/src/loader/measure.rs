@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What was copied into guest RAM, measured there: not the files, which may change, and not on the
 //! way, where something could still be written over it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From files on the host to a guest that is ready for its first instruction.
 //!
 //! [`Kernel::open`] and [`Initrd::open`] read headers and decide; [`Plan::new`] places everything

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where kernel and initrd go in a given amount of RAM.
 
 use vm_memory::{Bytes, GuestAddress};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the tests of both image formats share.
 #![allow(clippy::unwrap_used)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How often a place in the source may say something, so that nobody fills a disk or silences the others.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where messages go: to standard error for people, or to a file for programs.
 //!
 //! Nothing here waits: a message that nobody takes is lost and counted. Each place in the source has a budget of its own

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What guest RAM is made of. Decided once, here; nothing behind [`super::GuestRam`] can tell.
 #![allow(unsafe_code)] // memfd_create(2) for the ordinary kind.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why guest memory cannot be had, and what to do about it.
 
 use std::io;

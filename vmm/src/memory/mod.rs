@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Guest memory: where it lies, what it is made of, and how the rest of the VMM reaches it.
 
 pub mod backend;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The thread that populates guest RAM beside the guest.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Guest RAM as vm-memory regions that own their mappings.
 #![allow(unsafe_code)] // Volatile slices over our own mapping.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Room to say that memory ran out, where a control group's limit leaves none.
 //!
 //! At the limit the kernel takes back first what it can read again from disk: this program's code, too. Whoever then runs

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is counted, and how it is written: one line of JSON a time, under Firecracker's names where
 //! the thing is the same.
 

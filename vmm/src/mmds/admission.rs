@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which of the guest's frames reach the TCP/IP library.
 //!
 //! It is made for networks whose routers have dropped what no host may send, and asserts what it takes for

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the metadata service counts, under Firecracker's names.
 
 use serde::Serialize;

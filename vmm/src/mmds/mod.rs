@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The metadata service (MMDS): what the host wants the guest to know, as a web page that the guest
 //! reads over its network.
 //!

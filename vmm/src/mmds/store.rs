@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The document, and who may read it.
 
 use std::net::Ipv4Addr;

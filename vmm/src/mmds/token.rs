@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Session tokens: the moment at which one expires, signed.
 
 use std::time::{Duration, Instant};

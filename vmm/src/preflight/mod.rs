@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Everything that can be found out before any memory is mapped, in one fixed order.
 //!
 //! Each refusal is one line that says what to do. Nothing is left behind: no memory, no VM, no

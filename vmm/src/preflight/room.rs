@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Is there room for the guest? Its memory can be neither swapped nor reclaimed, so all of it must
 //! be there, on the host and within the limits of this process's control groups.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a filter of system calls says: for which kind of thread, and which calls with which arguments.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the VMM's threads give up before guest code runs: system calls that they do not need.
 //!
 //! ```text

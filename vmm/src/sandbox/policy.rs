@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which system calls each kind of thread needs, and what for.
 //!
 //! No thread may execute programs, start processes, trace, mount, load modules or BPF, make memory

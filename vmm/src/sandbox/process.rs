@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the whole process gives up before it reads anything that somebody else wrote.
 #![allow(unsafe_code)] // close_range and signal have no safe form.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Filters of system calls, one for each kind of thread (seccomp(2)).
 #![allow(unsafe_code)] // seccomp(2) has no safe form for the question whether the kernel has filters.
 

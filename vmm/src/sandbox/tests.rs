@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Filters in force. A filter is for the thread's whole life and a forbidden call ends the process, so
 //! each case runs in a process of its own: this test program once more, with the case in its environment.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nested hosts that are measured, each booted for one run of the measuring program.
 
 use std::ffi::OsString;

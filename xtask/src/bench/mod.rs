@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask bench`: figures, measured on nested hosts and printed as one table.
 
 mod hosts;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the measuring program prints: a JSON row for each figure (tests/src/bench/row.rs).
 
 use std::collections::HashMap;

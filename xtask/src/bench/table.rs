@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of figures, and which of them miss their target.
 
 use super::hosts::{Name, Results};

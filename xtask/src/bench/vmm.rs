@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask bench vmm`: the VMM's figures on hidden memory, beside another VMM's if one is given.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Licences, sources, versions and known faults of what we depend on, by cargo-deny.
 
 use std::process::{Command, Stdio};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask ci`: what has to pass before a change lands.
 
 mod deny;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long the sentences of our texts are. Long ones are counted, and nothing fails for them.
 
 use std::fs;

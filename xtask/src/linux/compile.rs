@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Building one kernel from a tree and configuration options.
 
 use std::env;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Configuration fragments, and the check that a kernel got what they ask for.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's kernels: their configurations, and how each is made.
 
 use std::path::{Path, PathBuf};

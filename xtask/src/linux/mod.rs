@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Linux kernels: where their source is, how they are configured and built.
 
 pub(crate) mod compile;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's own selftests (tools/testing/selftests), built from the patched source.
 //! They reach the nested host as every file of this machine does.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What belongs to one kernel version, in kernel-patches/<version>: the patch series, and configuration
 //! options that other versions do not have or name differently.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's source: Debian's package, a tarball or a folder; unpacked once
 //! into the cache, and once more (hard-linked) with the series on it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Debian's own kernels, fetched but not installed: the full one as an
 //! unpatched nested host, the cloud one as a guest that nobody prepared.
 

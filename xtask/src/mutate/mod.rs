@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask mutate`: do the tests notice when a guard is gone?
 //!
 //! Each mutation in tests/mutations disables one guard of the kernel series and names the test that has to turn red. One

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A mutation: a file in tests/mutations that says which guard it disables and which test has to notice, and how.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rust code: cargo-mutants changes one place at a time and runs the package's tests.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What came of a test, and what that says of a mutation.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a command on the nested host prints.
 
 use std::io::{self, Write, stdout};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The frames between xtask outside and xtask inside the nested host.
 //!
 //! A frame is a kind (1 byte), a length (4 bytes, little endian) and that many

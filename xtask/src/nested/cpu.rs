@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CPU of this machine that a nested host runs on.
 
 use std::path::Path;

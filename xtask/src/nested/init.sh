@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# SPDX-License-Identifier: Apache-2.0
 # First process of the nested host: puts the machine's own files at their own
 # paths, read-only below a layer in memory, and hands over to xtask, which runs
 # the command. A failure here ends as a kernel panic, whose log xtask shows.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! xtask as the first process of the nested host: runs the command that comes
 //! over the channel, and sends its output and exit code back.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nested host's kernel log: where it is kept, and what in it is alarming.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What kind of machine the nested host is.
 
 /// The machine that the nested host is.

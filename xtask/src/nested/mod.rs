@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nested host: a machine in QEMU that sees this machine's files and runs
 //! one command as root, whose output and exit code come back as they are.
 //!

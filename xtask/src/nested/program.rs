@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The program with the nested tests: built and listed here, run on a nested host.
 
 use std::ffi::OsString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pseudo terminals.
 #![allow(unsafe_code)] // Terminal ioctls and Command::pre_exec have no safe form.
 

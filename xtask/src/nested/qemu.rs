@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The machine that QEMU is asked for.
 
 use std::ffi::OsString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One run of the nested host: QEMU, the channel, the terminal, signals.
 
 use std::env;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a nested host is to do.
 
 use std::ffi::OsString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memory that is full of canary pages when the machine starts: a reset does not clear it.
 
 use std::fs::File;

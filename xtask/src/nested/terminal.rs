@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The caller's terminal in raw mode, and the signals meant for xtask.
 
 use std::io::{Stdin, stdin};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The witnesses inside: the matrix of probes, and among them the module in the host's kernel.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask prove`: the witness outside, which needs no cooperation of the host it looks at.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The proof in words and figures.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Orders to QEMU by its machine protocol (QMP): stop the machine, dump it, let it go on.
 
 use std::io::{BufRead, BufReader, Write};

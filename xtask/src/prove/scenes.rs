@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the report draws: the memory of a host before, during and after a guest, on three systems.
 
 use anyhow::{Context, Result};

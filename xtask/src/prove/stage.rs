@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A nested host with a agent on it that does as it is told, and can be looked at from outside.
 
 use std::fs;

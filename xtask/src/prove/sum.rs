@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What all looks came to.
 
 use secretvmm_proof::examine::Findings;

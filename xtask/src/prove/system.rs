@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The systems whose memory the report draws.
 
 use secretvmm_proof::examine::Findings;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cache on disk: locks between several xtasks, entries that appear whole
 //! or not at all, links to the newest.
 

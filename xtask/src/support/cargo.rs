@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cargo, on the repository.
 
 use std::env;

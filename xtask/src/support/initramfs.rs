@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An initramfs: busybox, `/init`, and modules where the kernel has some.
 //! An uncompressed cpio archive ("newc").
 

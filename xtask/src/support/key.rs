@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cache keys: a hash over everything that decides what a build gives.
 
 use std::fs;

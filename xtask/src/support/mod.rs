@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What every command needs: paths, the cache, child processes, progress, initramfs.
 
 pub(crate) mod cache;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Children that end when xtask ends, in whatever way.
 #![allow(unsafe_code)] // Command::pre_exec has no safe form.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the repository, the build output and the cache are.
 
 use std::env;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Child processes: output wanted, output logged with progress, or passed on.
 //!
 //! Each is told to end when xtask ends, in whatever way: on SIGTERM make ends its compilers.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Progress of slow steps on stderr: one updating line on a terminal, a plain
 //! line every so often elsewhere.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Programs from the crates' registry, one version of each, in the cache.
 
 use std::process::Command;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The release build under hostile guests, on this machine's own KVM: ordinary memory is fair for that.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask test`: unit tests, then the suites on each nested host.
 
 mod hostile;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The suites' parts, and the workers that run them beside each other.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What came of a suite, and of all of them.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `secretmem-run PROGRAM …`: a program whose OpenSSL keeps its keys in secret memory.
 
 use std::ffi::OsString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A key made for one test.
 
 use std::path::PathBuf;

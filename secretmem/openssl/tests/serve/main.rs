@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Debian's `openssl s_server`, nginx and Python serve TLS, with and without the preload; their private key is
 //! searched in their memory. Each search without the preload finds it: the control.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A search of a process's memory by those ways that a user has: /proc/PID/mem and process_vm_readv(2).
 #![allow(unsafe_code)] // process_vm_readv(2)
 

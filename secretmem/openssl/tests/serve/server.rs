@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A TLS server as Debian ships it.
 
 use std::fs;

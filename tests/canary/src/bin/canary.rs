@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs inside the guest: plants canary pages, says where they are, and keeps them there.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From the start of the process to the guest's first process.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a process and its threads make the kernel do, counted by perf events.
 #![allow(unsafe_code)] // perf_event_open(2) has no safe form.
 

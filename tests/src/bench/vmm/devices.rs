@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Loads on block, network and vsock devices, made by the guest (tests/load).
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Figures of a VMM: ours, or another with the same flags and API beside it.
 //!
 //! - [`boot`]: process start to the guest's first process, and what that took of the host;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A VMM that is being measured.
 
 use std::ffi::OsStr;

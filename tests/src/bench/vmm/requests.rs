@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long requests take, and a start to the guest's first instruction.
 
 use std::fs::{self, File};

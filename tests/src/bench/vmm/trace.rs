@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's trace of some events, with the time of each.
 
 use std::fs;

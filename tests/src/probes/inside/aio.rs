@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `io_submit(2)`: the kernel's own asynchronous writes (include/uapi/linux/aio_abi.h), with `O_DIRECT`.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Core dumps by the kernel. A process that shares the VMM's memory dies in its place.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A write with `O_DIRECT`: the disk takes the pages themselves.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A device that is given the memory through iommufd (Documentation/userspace-api/iommufd.rst), as VFIO's users do, and
 //! copies it: QEMU's edu device (its docs/specs/edu.txt), behind an emulated IOMMU.
 //!

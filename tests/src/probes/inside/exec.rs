@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A descriptor that is kept over exec (close-on-exec taken back), and mapped by the program that follows.
 
 use anyhow::Result;

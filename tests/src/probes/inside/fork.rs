@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A child that the VMM forks, after what keeps guest RAM out of children (`MADV_DONTFORK`) was taken back.
 
 use anyhow::Result;

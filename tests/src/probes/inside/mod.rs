@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The VMM's own process, made to do what it never does: system calls injected by ptrace, with its memory, rights and
 //! descriptors, and its seccomp filter suspended.
 

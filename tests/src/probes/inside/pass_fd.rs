@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `SCM_RIGHTS`: the VMM sends its RAM's descriptor over a socket, and another process maps it.
 #![allow(unsafe_code)] // A descriptor that comes in a message.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A long-term pin, as VFIO, RDMA and iommufd take it, by the kernel's own test of it (mm/gup_test.c).
 
 use std::fs::File;

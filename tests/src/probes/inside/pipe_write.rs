@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `write(2)` by the VMM itself: a known leak, since guest RAM is mapped in the VMM.
 
 use std::io::Read;

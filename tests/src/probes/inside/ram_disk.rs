@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The disk in memory that probes write to: a real block device, so that O_DIRECT takes the caller's own pages.
 
 use std::fs::File;

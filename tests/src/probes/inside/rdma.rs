@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A memory region for RDMA (include/uapi/rdma/ib_user_verbs.h) on the kernel's own software adapter, rxe, over the
 //! loopback device: from then on, adapters read and write it.
 

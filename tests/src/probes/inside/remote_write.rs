@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `process_vm_writev(2)` by the VMM, into the prober: its own memory, so a known leak.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The VMM maps its file once more, without the care that it took the first time, and another process reads there.
 
 use std::io::IoSliceMut;

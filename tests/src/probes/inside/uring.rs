@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A ring of io_uring in another process (include/uapi/linux/io_uring.h): set up and entered by its system calls, and
 //! filled from here through the ring's descriptor.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! io_uring with a registered buffer: pages that the kernel keeps pinned, written to a pipe.
 
 use std::io::Read;

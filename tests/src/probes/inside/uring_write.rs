@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! io_uring without a registered buffer: the VMM's own write by another door, and a known leak as that is.
 
 use std::io::Read;

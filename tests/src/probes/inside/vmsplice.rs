@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `vmsplice(2)`: the pages themselves into a pipe.
 
 use std::io::Read;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! AF_XDP: packet memory that is registered for good (Documentation/networking/af_xdp.rst), and one frame sent from it
 //! over the loopback device, where a packet socket sees it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `MSG_ZEROCOPY`: a TCP socket that sends from the pages themselves (Documentation/networking/msg_zerocopy.rst).
 
 use std::io::Read;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Small BPF programs by hand (include/uapi/linux/bpf.h): each copies a page into a map.
 #![allow(unsafe_code)] // bpf(2) takes pointers.
 

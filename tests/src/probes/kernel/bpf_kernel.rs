@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! BPF's `bpf_probe_read_kernel()` at a frame's address in the direct map.
 
 use anyhow::Result;

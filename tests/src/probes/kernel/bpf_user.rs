@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! BPF's `bpf_probe_read_user()` while the VMM's own process is the current one: a known leak, since guest RAM is mapped
 //! there.
 

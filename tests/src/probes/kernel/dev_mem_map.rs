@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/dev/mem`, mapped: the frame itself, past the direct map. A known leak without STRICT_DEVMEM, which operators have.
 
 use std::fs::OpenOptions;

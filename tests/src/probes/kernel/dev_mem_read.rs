@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/dev/mem`, read: through the direct map. The lab kernel has no STRICT_DEVMEM.
 
 use std::fs::File;

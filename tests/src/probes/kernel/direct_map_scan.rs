@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A module that reads all of physical memory through the direct map.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The trace event of each instruction that KVM emulates, which has the instruction's bytes
 //! (`kvm_emulate_insn` in arch/x86/kvm/trace.h): a known leak.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A kernel for after a crash, which would find all memory as it was in /proc/vmcore: whether one may be loaded. A known
 //! leak of the lab kernel; an operator's has no crash dump.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Another kernel that would find all memory as it is: whether one may be loaded. A known leak of the lab kernel;
 //! an operator's has no kexec.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A kprobe event that fetches words at an address of the direct map (Documentation/trace/kprobetrace.rst).
 
 use std::fmt::Write;

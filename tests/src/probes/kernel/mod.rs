@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's kernel: what its own interfaces show of a frame, and what new code in it would find.
 
 use super::MatrixProbe;

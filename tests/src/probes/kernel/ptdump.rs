@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's own dump of its page tables: whether it shows a canary's frame in the direct map.
 
 use anyhow::Result;

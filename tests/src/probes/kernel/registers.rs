@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A guest's general registers, which lie in KVM's memory of the vCPU and so in the direct map: a known leak.
 //!
 //! A guest of the probe's own halts with a canary in its registers. A kprobe tells where KVM has the vCPU.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A module that reads every frame of the target's RAM through the direct map on every CPU: each page is a fresh fault
 //! where it is hidden.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A module that walks the kernel's page tables for any present entry that reaches a frame of the target's RAM.
 //!
 //! KVM's aliases (kvm-clock) are such entries; they are counted in fdinfo and allowed to that number, in vmalloc only.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The same-frame control: a second mapping of a canary's very frame finds it, and the walk then finds that mapping.
 
 use anyhow::{Result, ensure};

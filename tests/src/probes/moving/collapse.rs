@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `MADV_COLLAPSE`: what khugepaged does, at once. Small pages are copied into a huge one.
 
 use anyhow::Result;

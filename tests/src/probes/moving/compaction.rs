@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compaction of all memory, on request. Pages of the prober's own, scattered, must be moved by it, or it did nothing.
 
 use std::collections::BTreeMap;

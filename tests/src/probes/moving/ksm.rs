@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Kernel samepage merging. The target's RAM has many pages with the same contents; so have a few pages of the prober's
 //! own, which must be merged, or the daemon did not work.
 

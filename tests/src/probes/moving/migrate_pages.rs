@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `migrate_pages(2)`: all of a process to another node, and back.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What may move, merge, swap or withhold a page behind its owner's back: nothing of the kind may happen to hidden
 //! memory. Frames are compared before and after; swapped pages are looked for on the swap device.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `move_pages(2)`: the canary pages to another node.
 
 use anyhow::{Context, Result, ensure};

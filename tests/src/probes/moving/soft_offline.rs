@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `MADV_SOFT_OFFLINE`: a page that is about to fail is taken out of use, its contents going to another frame.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `MADV_PAGEOUT` with a swap device, and a look at all of that device.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `userfaultfd(2)` in the VMM (include/uapi/linux/userfaultfd.h): whether its RAM's faults can be taken over.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Another VM on the same file: a thief's guest copies what its second memslot has to a page of the thief's own.
 
 use anyhow::Result;

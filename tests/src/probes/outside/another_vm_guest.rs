@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A guest of a few instructions that copies one page from one memslot to another.
 #![allow(unsafe_code)] // It gives KVM mappings by address.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/proc/PID/map_files`: opens the file behind the mapping anew.
 
 use std::fs::OpenOptions;

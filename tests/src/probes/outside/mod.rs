@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Another process of root's: what it reads, or takes to read, without the VMM's doing.
 
 use super::MatrixProbe;

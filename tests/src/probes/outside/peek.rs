@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `PTRACE_PEEKDATA`, word by word, as `gdb` does.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `PTRACE_POKEDATA`, as a debugger sets a breakpoint: the last word of a canary page.
 
 use anyhow::Result;

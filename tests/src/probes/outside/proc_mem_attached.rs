@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What `gcore` does: stops the process, then reads its mappings through `/proc/PID/mem` in large pieces.
 
 use std::os::unix::fs::FileExt;

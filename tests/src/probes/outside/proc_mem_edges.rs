@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/proc/PID/mem` in one read that begins in the page before and ends in the page after.
 
 use std::os::unix::fs::FileExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/proc/PID/mem` with a file position, as old debuggers read it.
 
 use std::io::{Read, Seek, SeekFrom};

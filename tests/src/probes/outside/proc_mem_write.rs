@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/proc/PID/mem`, written to: the last word of a canary page.
 
 use std::os::unix::fs::FileExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `process_vm_writev(2)`: overwrites the last word of a canary page, which the canary outlives.
 
 use std::io::IoSlice;

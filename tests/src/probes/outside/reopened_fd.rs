@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/proc/PID/fd`: opens the file behind the descriptor anew, which gives a descriptor of its own.
 
 use std::fs::OpenOptions;

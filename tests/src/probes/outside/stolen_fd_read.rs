@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `pidfd_getfd(2)` and then `pread(2)`.
 
 use std::os::unix::fs::FileExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `pidfd_getfd(2)` and then `sendfile(2)` into a pipe.
 
 use std::io::Read;

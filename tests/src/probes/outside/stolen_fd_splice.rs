@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `pidfd_getfd(2)` and then `splice(2)`: the file's own pages into a pipe.
 
 use std::io::Read;

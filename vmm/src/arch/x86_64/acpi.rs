@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ACPI tables: hardware-reduced, so that no PIT, SCI, PM timer or CMOS needs to exist.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel is handed: the zero page of the 64-bit protocol, or PVH's start info.
 
 use linux_loader::bootparam::{boot_e820_entry, boot_params, setup_header};

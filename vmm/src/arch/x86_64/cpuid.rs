@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! CPUID: what KVM can do, less what a guest must not see, plus who and how many it is.
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};

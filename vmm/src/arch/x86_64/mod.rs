@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! x86-64: everything a guest finds when its first instruction runs.
 
 pub mod acpi;

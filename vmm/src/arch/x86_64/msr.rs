@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Model-specific registers as firmware would leave them.
 
 use kvm_bindings::{Msrs, kvm_msr_entry};

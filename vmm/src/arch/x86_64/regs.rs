@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Registers of the boot vCPU, its GDT and page tables, and the local APIC's wiring.
 
 use kvm_bindings::{kvm_fpu, kvm_lapic_state, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sixteen bytes in the place of a BIOS.
 //!
 //! Linux on hardware-reduced ACPI and without EFI does not use the reset register by itself: it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! COM1: a 16550A whose line is standard output, a file or a named pipe.
 //!
 //! Two locks, so that output can hold up a vCPU for a moment but never the main thread: a vCPU that sends takes

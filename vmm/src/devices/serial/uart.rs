@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The register file: vm-superio's, and what a 16550A has besides.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A VM's virtio devices: opened by the preflight, put on the bus by the builder.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One request of the driver's, as a chain of descriptors.
 
 use virtio_queue::DescriptorChain;

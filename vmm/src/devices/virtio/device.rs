@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a virtio device is to its transport, and the other way round.
 
 use std::os::fd::RawFd;

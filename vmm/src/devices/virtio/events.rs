@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A device's descriptors in the main thread's event loop.
 
 use std::os::fd::RawFd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A device's interrupt line and the reasons it was raised for.
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Virtio 1.2 devices over MMIO.
 //!
 //! A device is a type that implements [`VirtioDevice`] in a folder of its own; everything that all

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One queue's buffers, one after the other.
 
 use std::sync::atomic::{Ordering, fence};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A driver for unit tests: it builds rings in guest memory and talks to a transport's registers.
 
 #![allow(clippy::unwrap_used)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long a device keeps the thread that serves it.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ELF `vmlinux`, entered by PVH: the note XEN_ELFNOTE_PHYS32_ENTRY holds the 32-bit entry
 //! (xen/include/public/elfnote.h; Linux's arch/x86/platform/pvh/head.S).
 

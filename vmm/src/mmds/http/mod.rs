@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From a request's bytes to an answer's.
 
 use httparse::{Request, Status};

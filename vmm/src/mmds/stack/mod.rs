@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The service's own end of the network: Ethernet, ARP, IPv4 and TCP by smoltcp, HTTP above them.
 //!
 //! One stack serves one network device. All that it holds is bounded: [`CONNECTIONS_MAX`]

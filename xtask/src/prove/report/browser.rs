@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The report in a real browser shows all of it: every square of the maps, in its colour.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Physical memory as pictures, a square for each 2 MiB.
 
 use std::fmt::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The matrix as a table: a row for each probe, a column for each kind of memory.
 
 use std::fmt::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The report: one HTML page that needs nothing else, for people who want to see it.
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The device itself: one queue, one file.
 
 use std::io;

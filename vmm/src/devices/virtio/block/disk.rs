@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The file behind a drive.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};

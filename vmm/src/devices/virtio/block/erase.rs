@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! DISCARD and WRITE_ZEROES (5.2.6.2): parts of the disk that need no data to be what they shall be.
 
 use std::io;

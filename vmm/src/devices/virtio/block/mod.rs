@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The block device (virtio 1.2, section 5.2): a file or a block device of the host as a disk.
 //!
 //! A request is done by the thread that hears of it, with preadv(2) and pwritev(2) between the file

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A chain of descriptors as a request (5.2.6): header, data, status.
 
 use vm_memory::{GuestMemoryBackend, VolatileSlice};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bytes between a file and guest memory, with no copy in between.
 #![allow(unsafe_code)] // preadv(2) and pwritev(2) on guest memory, which is no &mut [u8].
 

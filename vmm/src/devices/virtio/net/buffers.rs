@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Buffers of the guest's that wait for frames.
 
 use std::collections::VecDeque;

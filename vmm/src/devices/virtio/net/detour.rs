@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The way of frames between the guest and the metadata service, past the TAP.
 
 use std::io;

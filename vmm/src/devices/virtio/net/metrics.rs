@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a network device counts, under Firecracker's names.
 
 use serde::Serialize;

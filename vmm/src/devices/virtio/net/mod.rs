@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The network device (virtio 1.2, section 5.1) on a TAP of the host.
 //!
 //! Frames go between the TAP and guest memory in one system call each, without a copy in the VMM:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the host's network stack may leave to the guest.
 
 use std::time::{Duration, Instant};

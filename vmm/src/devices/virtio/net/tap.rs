@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's end of the cable: a TAP, and pieces of guest memory that the kernel reads and writes.
 #![allow(unsafe_code)] // ioctl, readv and writev; the pieces point into guest memory.
 

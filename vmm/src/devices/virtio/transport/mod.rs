@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The MMIO register file of a virtio device (virtio 1.2, section 4.2).
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 use std::sync::Mutex as StdMutex;
 
 use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_FAILED;

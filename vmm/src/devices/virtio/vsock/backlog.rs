@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a unix socket has not taken yet.
 
 use std::io::{self, ErrorKind, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A process on the host that has connected and not yet said to which port.
 
 use std::io::{ErrorKind, Read};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One connection: a unix socket on the one side, packets on the other.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Flow control: each side says how large its buffer is and how much has left it (virtio 1.2,
 //! section 5.10.6.3). Counters are bytes modulo 2³².
 

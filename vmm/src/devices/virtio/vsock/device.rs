@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Three queues: rx for the guest, tx from the guest, and one for events, of which there are none.
 
 use std::os::fd::RawFd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Unix sockets in the file system.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the device counts, under Firecracker's names. "rx" is what the guest receives.
 
 use crate::metrics::Counter;

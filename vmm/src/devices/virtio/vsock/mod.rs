@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The socket device (virtio 1.2, section 5.10): stream connections between processes in the guest
 //! and unix sockets on the host.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All connections of a device, what they wait for, and what waits for the guest.
 
 use std::collections::{HashMap, VecDeque};

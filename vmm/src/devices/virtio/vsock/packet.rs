@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets in guest memory (virtio 1.2, section 5.10.6), however the driver cuts them into buffers.
 
 use vm_memory::{GuestMemoryBackend, VolatileSlice};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A drive behind its transport, and a driver that sends it requests.
 
 use std::os::unix::fs::FileExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The device behind its transport, with drivers that keep to the rules and drivers that do not.
 
 #![allow(clippy::unwrap_used, clippy::panic)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Requests that are answered with an error, and hosts that fail.
 
 use std::os::unix::fs::FileExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Drivers that keep to the rules.
 
 use std::os::unix::fs::FileExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Limits, turns and large requests.
 
 use std::os::unix::fs::FileExt;

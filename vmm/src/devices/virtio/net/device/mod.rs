@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two queues between a guest and a TAP.
 
 use std::io::ErrorKind;

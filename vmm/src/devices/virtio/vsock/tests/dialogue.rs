@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How connections begin and end.
 
 use secretvmm_api::server::BindError;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Guests that break the rules.
 
 use std::io::{Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Many connections, and too few descriptors. Both need a process of their own.
 
 use std::io::{Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Data, and the accounts of it.
 
 use std::io::{Read, Write};
