@@ -40,12 +40,12 @@ pub(super) fn run(subject: &Subject<'_>) -> Result<Outcome> {
     Ok(subject.judge(&page))
 }
 
-/// Secret memory in the mode of the target's, if that has any.
+/// Secret memory in the mode of the target's, if that has any; not of the pool, which the target may have whole.
 pub(super) fn memory_like(subject: &Subject<'_>) -> Result<Area> {
     let memory = match fdinfo::of_process(subject.pid()) {
         Ok(info) => {
             memlock::make_room(secret::HUGE_SIZE as u64)?;
-            let file = secret::file(u32::try_from(info.flags)?, secret::HUGE_SIZE)?;
+            let file = secret::file(u32::try_from(info.flags)? & !secret::POOL, secret::HUGE_SIZE)?;
             secret::populate(&file, 0, i64::try_from(secret::HUGE_SIZE)?).context("Cannot populate it")?;
             Area::of_file(&file, secret::HUGE_SIZE)
         }
