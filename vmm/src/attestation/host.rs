@@ -91,7 +91,7 @@ fn build_id(notes: &[u8]) -> Option<BuildId> {
 /// A kernel without the device refuses everything. Of one that has it, reads one byte of RAM: only who may open it,
 /// root without lockdown, learns anything.
 ///
-/// Asked before the VMM gives up the right to open it. The answer is one of the kernel's configuration and stays.
+/// The answer is one of the kernel's configuration and stays.
 pub(crate) fn strict_devmem(root: &Path) -> Option<bool> {
     let devices = root.join("sys/class/mem");
     // /dev/null is always among them.

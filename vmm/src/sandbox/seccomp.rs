@@ -4,7 +4,6 @@
 
 use std::io;
 
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::BpfProgram;
 
 use super::filter::Thread;
@@ -17,9 +16,6 @@ pub enum Error {
     /// A kernel without CONFIG_SECCOMP_FILTER.
     #[error("This kernel cannot filter system calls; boot one with CONFIG_SECCOMP_FILTER, or give --no-seccomp")]
     Unsupported(#[source] io::Error),
-    /// The kernel keeps them.
-    #[error("Capabilities could not be given up; --no-seccomp runs without")]
-    Capabilities(#[source] io::Error),
     /// The filter could not be made or installed.
     #[error("The system calls of the {thread} thread could not be filtered; --no-seccomp runs without")]
     Install {
@@ -56,8 +52,8 @@ impl Seccomp {
         if answer == 0 { Ok(()) } else { Err(Error::Unsupported(io::Error::last_os_error())) }
     }
 
-    /// Takes from the calling thread, and from those that it starts, all capabilities, and all system calls but those
-    /// of `thread`. It cannot be undone.
+    /// Takes from the calling thread, and from those that it starts, all system calls but those of
+    /// `thread`. It cannot be undone.
     ///
     /// # Errors
     /// [`Error::Install`]; the thread is as it was, except that it and its children gain no
@@ -66,16 +62,9 @@ impl Seccomp {
         if self == Self::Off {
             return Ok(());
         }
-        drop_capabilities().map_err(Error::Capabilities)?;
         let installed = program(thread).and_then(|program| seccompiler::apply_filter(&program));
         installed.map_err(|source| Error::Install { thread, source })
     }
-}
-
-/// Root's rights go, too: what needs them, limits and TAPs, was done before.
-fn drop_capabilities() -> io::Result<()> {
-    let none = CapabilitySet::empty();
-    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
 fn program(thread: Thread) -> Result<BpfProgram, seccompiler::Error> {
