@@ -50,7 +50,7 @@ struct Heap {
 /// # Errors
 /// No secret memory, no room for any, or a configuration other than the one in force.
 ///
-/// ```
+/// ```standalone_crate
 /// use secretmem::{Config, Fork};
 /// secretmem::init(Config { fork: Fork::Copy, ..Config::default() })?;
 /// # Ok::<(), secretmem::AllocError>(())

@@ -7,7 +7,6 @@ mod ending;
 mod figures;
 mod hibernation;
 mod hidden;
-mod hostile;
 pub(crate) mod jail;
 mod limits;
 mod moments;
