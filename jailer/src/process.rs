@@ -13,6 +13,7 @@ use error_reporter::Report;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_no_new_privs;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{
     ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, setgroups, setresgid, setresuid, setsid,
 };
@@ -56,7 +57,11 @@ pub(crate) fn start(plan: &Plan, times: Times, null: File) -> Result<(), Error> 
     match unsafe { fork() }.map_err(Error::call("fork"))? {
         ForkResult::Parent { child } => {
             drop(said);
-            write_pid(plan, child)?;
+            if let Err(err) = write_pid(plan, child) {
+                // A VMM that nobody finds must not go on, on a full disk for instance. It may have ended already.
+                let _ = kill(child, Signal::SIGKILL);
+                return Err(err);
+            }
             let mut word = Vec::new();
             let failed = heard.read_to_end(&mut word).is_err() || word == FAILED;
             // The child has said why.
