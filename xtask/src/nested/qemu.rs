@@ -36,22 +36,24 @@ pub(super) struct Files<'a> {
     pub(super) channel: RawFd,
 }
 
-/// The QEMU command for `spec`, which when it emulates runs on one CPU alone.
+/// The command of the QEMU `program` for `spec`, which when it emulates runs on one CPU alone.
 ///
 /// QEMU 7.2 changes a CPU's pending interrupts in VMRUN and #VMEXIT without the lock that its
 /// timers and devices hold for it (target/i386/tcg/sysemu/svm_helper.c). An interrupt that arrives
 /// in that instant is lost for good, and the nested host hangs within minutes. On one CPU the two
 /// threads cannot meet: the change is one instruction.
-pub(super) fn command(spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
+pub(super) fn command(program: &Path, spec: &Spec, cpu: &Cpu, files: &Files<'_>) -> Command {
     let machine = &spec.machine;
     let kvm = kvm_nests(Path::new("/")) && !machine.icount;
     let mut qemu = if kvm {
-        Command::new("qemu-system-x86_64")
+        Command::new(program)
     } else {
         let mut taskset = Command::new("taskset");
-        taskset.args(["--cpu-list", &cpu.number.to_string(), "qemu-system-x86_64"]);
+        taskset.args(["--cpu-list", &cpu.number.to_string()]).arg(program);
         taskset
     };
+    // The BIOS is a package of its own, which an emulator unpacked in the cache does not find by itself.
+    qemu.args(["-L", "/usr/share/seabios"]);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
     qemu.args(accelerator(machine.icount, kvm));
     qemu.args(["-cpu", cpu_model(machine, kvm)]);

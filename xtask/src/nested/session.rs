@@ -24,6 +24,7 @@ use super::outcome::{Failure, Outcome};
 use super::spec::{Input, Spec};
 use super::terminal::{Raw, Signals};
 use super::{log, pty, qemu, stale};
+use crate::setup::beside;
 use crate::support::cache;
 use crate::support::initramfs::Initramfs;
 use crate::support::orphan::end_with_parent;
@@ -73,7 +74,7 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<Outcome> {
     }
     let memory = memory.as_ref().map(|memory| memory.0.as_path());
     let files = qemu::Files { initramfs: &scratch.0, memory, log: &log, channel: theirs.as_raw_fd() };
-    let mut machine = Machine::start(spec, &cpu, &files, theirs)?;
+    let mut machine = Machine::start(paths, spec, &cpu, &files, theirs)?;
     let terminal = if matches!(spec.input, Input::Own) && stdin().is_terminal() && stdout().is_terminal() {
         Some(pty::size(stdin().as_fd()).unwrap_or((24, 80)))
     } else {
@@ -249,12 +250,12 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(spec: &Spec, cpu: &Cpu, files: &qemu::Files<'_>, channel: UnixStream) -> Result<Self> {
+    fn start(paths: &Paths, spec: &Spec, cpu: &Cpu, files: &qemu::Files<'_>, channel: UnixStream) -> Result<Self> {
         // The one descriptor that QEMU is to inherit.
         fcntl(&channel, FcntlArg::F_SETFD(FdFlag::empty())).context("Cannot hand the channel to QEMU")?;
         let complaints = files.log.with_extension("qemu");
         let output = File::create(&complaints).with_context(|| format!("Cannot write {}", complaints.display()))?;
-        let mut command = qemu::command(spec, cpu, files);
+        let mut command = qemu::command(&beside::program(&paths.cache), spec, cpu, files);
         if spec.verbose {
             eprintln!("xtask: {command:?}");
         }

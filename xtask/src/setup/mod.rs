@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask setup`: the Debian packages that everything else needs.
 
+pub(crate) mod beside;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::linux::source;
+use crate::support::paths::Paths;
 use crate::support::process;
 
 /// What is needed, and what for.
@@ -32,7 +35,7 @@ const PACKAGES: [&str; 30] = [
     "patch",
     source::PACKAGE,
     // The nested host and the guest's root file system.
-    "qemu-system-x86",
+    beside::QEMU,
     "seabios",
     "busybox-static",
     // A guest with Debian on its disk.
@@ -62,8 +65,9 @@ const INSTALL: [&str; 3] = ["install", "--no-remove", RECOMMENDS];
 /// Check for the Debian packages needed, and install those that are missing.
 ///
 /// Installs as root, or with sudo where it asks for no password. Otherwise the
-/// one line to run is printed, and nothing is changed. Where apt would remove a
-/// package to install another, it says which, and nothing is installed.
+/// one line to run is printed, and nothing is changed. No package is ever removed
+/// for another: where apt would remove other programs of QEMU, of another version,
+/// to install the emulator, that is unpacked in the cache instead.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
@@ -77,7 +81,11 @@ pub(crate) fn ensure(packages: &[&'static str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    install(&missing)
+    let paths = Paths::find()?;
+    if missing == [beside::QEMU] && beside::works(&paths.cache) {
+        return Ok(());
+    }
+    install(&paths, &missing)
 }
 
 fn missing(packages: &[&'static str]) -> Result<Vec<&'static str>> {
@@ -95,26 +103,41 @@ fn absent(packages: &[&'static str], listing: &str) -> Vec<&'static str> {
     packages.iter().copied().filter(|package| !installed.contains(package)).collect()
 }
 
-fn install(missing: &[&str]) -> Result<()> {
+fn install(paths: &Paths, missing: &[&str]) -> Result<()> {
     apt_get(&UPDATE, missing)?;
-    refuse_removals(missing)?;
-    let arguments = INSTALL.into_iter().chain(["-y"]).chain(missing.iter().copied());
-    apt_get(&arguments.collect::<Vec<_>>(), missing)
+    if !missing.contains(&beside::QEMU) || removals(&plan(missing)?).is_empty() {
+        return install_without_removals(missing);
+    }
+    let rest: Vec<&str> = missing.iter().copied().filter(|package| *package != beside::QEMU).collect();
+    install_without_removals(&rest)?;
+    let plan = plan(&[beside::QEMU])?;
+    let removed = removals(&plan).join(", ");
+    eprintln!("apt would remove {removed} to install {}, which is unpacked in the cache instead", beside::QEMU);
+    install_without_removals(&beside::libraries(&plan))?;
+    beside::unpack(paths)
 }
 
 /// Fails if apt would remove a package to install these.
-fn refuse_removals(missing: &[&str]) -> Result<()> {
-    // In a simulation the option that forbids removals would hide their names.
-    let plan = process::output(Command::new("apt-get").args(["install", "--simulate", RECOMMENDS]).args(missing))?;
-    let removed = removals(&plan);
-    if removed.is_empty() {
+fn install_without_removals(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
         return Ok(());
     }
-    bail!(
-        "apt would remove {} to install {}. Nothing was changed. Install them by hand in a way that keeps what you need",
-        removed.join(", "),
-        missing.join(" ")
-    )
+    let plan = plan(packages)?;
+    let removed = removals(&plan);
+    if !removed.is_empty() {
+        bail!(
+            "apt would remove {} to install {}. Nothing was changed. Install them by hand in a way that keeps what you need",
+            removed.join(", "),
+            packages.join(" ")
+        );
+    }
+    let arguments = INSTALL.into_iter().chain(["-y"]).chain(packages.iter().copied());
+    apt_get(&arguments.collect::<Vec<_>>(), packages)
+}
+
+/// What apt would do to install these. In a simulation the option that forbids removals would hide their names.
+fn plan(packages: &[&str]) -> Result<String> {
+    process::output(Command::new("apt-get").args(["install", "--simulate", RECOMMENDS]).args(packages))
 }
 
 /// What a simulation of apt-get says it would remove, in lines such as `Remv qemu-utils [1:10.0]`.
