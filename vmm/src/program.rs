@@ -64,7 +64,7 @@ fn serve(request: Request) -> u8 {
 /// Logs, metrics and the API's thread, all there before any VM.
 fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn Error>> {
     signals::install_last_resort()?;
-    request.options.seccomp.check()?;
+    request.options.sandbox.check()?;
     if let Err(err) = limits::raise_descriptors() {
         log::info!("The number of descriptors stays limited: {err}");
     }
@@ -82,7 +82,7 @@ fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn 
     let requests = request.api_sock.as_deref().map(|path| {
         // The API's thread is to leave signals to this one.
         signals::block();
-        Requests::serve(path, request.payload_limit, request.options.seccomp)
+        Requests::serve(path, request.payload_limit, request.options.sandbox)
     });
     Ok((controller, requests.transpose()?))
 }

@@ -12,7 +12,7 @@ use secretvmm_api::server::{self, BindError, Limits, Server, SocketFile, Stopper
 use secretvmm_api::{Action, Call, Fault, Reply};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::sandbox::{Seccomp, Thread};
+use crate::sandbox::{Sandbox, Thread};
 
 /// Enough for HTTP, one request at a time for each of some clients.
 const STACK: usize = 256 << 10;
@@ -48,7 +48,7 @@ impl Requests {
     ///
     /// # Errors
     /// The socket cannot be made; a message says what to do.
-    pub fn serve(path: &Path, body_limit: usize, seccomp: Seccomp) -> Result<Self, Error> {
+    pub fn serve(path: &Path, body_limit: usize, sandbox: Sandbox) -> Result<Self, Error> {
         let socket = server::bind(path)?;
         let wake = EventFd::new(EFD_NONBLOCK).map_err(Error::Thread)?;
         let (sender, calls) = channel();
@@ -62,7 +62,7 @@ impl Requests {
         let server = Server::new(socket.listener, Limits { body: body_limit, ..Limits::default() }, send);
         let stopper = server.stopper();
         let run = move || {
-            if let Err(err) = seccomp.confine(Thread::Api) {
+            if let Err(err) = sandbox.confine(Thread::Api) {
                 return log::error!("There is no API: {}", Report::new(&err));
             }
             if let Err(err) = server.run() {

@@ -22,7 +22,7 @@ use crate::devices::virtio::VirtioDevices;
 use crate::devices::{KeyboardOff, Platform, SerialConsole};
 use crate::kvm::{self, Vcpu, VcpuThread};
 use crate::memory::{GuestRam, Populating};
-use crate::sandbox::{self, Seccomp, Thread};
+use crate::sandbox::{self, Sandbox, Thread};
 
 /// How long vCPUs may take to leave the guest and the devices for good.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -166,14 +166,14 @@ impl Vmm {
     }
 
     /// Starts the vCPU threads, and confines them and the calling thread before any of them enters the guest.
-    pub fn start(&mut self, seccomp: Seccomp) -> Result<(), Error> {
+    pub fn start(&mut self, sandbox: Sandbox) -> Result<(), Error> {
         self.expect(State::Configured, "started")?;
         for vcpu in std::mem::take(&mut self.vcpus) {
-            self.threads.push(vcpu.spawn(seccomp)?);
+            self.threads.push(vcpu.spawn(sandbox)?);
         }
-        self.populating = self.ram.populate_beside_guest(seccomp).map_err(kvm::Error::Thread)?;
+        self.populating = self.ram.populate_beside_guest(sandbox).map_err(kvm::Error::Thread)?;
         // After the threads, which would have inherited it.
-        seccomp.confine(Thread::Main)?;
+        sandbox.confine(Thread::Main)?;
         self.control.set(Command::Run);
         self.state = State::Running;
         Ok(())

@@ -40,6 +40,27 @@ fn wait_for_filters(guest: &Guest) -> Result<()> {
     }
 }
 
+/// The test runs as root, and so does the VMM.
+#[test]
+fn every_thread_has_given_up_its_capabilities() -> Result<()> {
+    on_clean_host(|| {
+        for (flags, kept) in [(&[][..], false), (&["--keep-capabilities"], true)] {
+            let scratch = Scratch::new("capabilities")?;
+            let guest = start(&scratch, flags)?;
+            wait_for_filters(&guest).with_context(|| guest.messages.text())?;
+            for name in ALL {
+                let thread = inject::thread_named(guest.pid(), name)?;
+                let status = std::fs::read_to_string(format!("/proc/{}/task/{thread}/status", guest.pid()))?;
+                for set in ["CapPrm", "CapEff"] {
+                    let line = status.lines().find(|line| line.starts_with(set)).context("No such line")?;
+                    ensure!(line.ends_with("0000000000000000") != kept, "{name}, {flags:?}: {line}");
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn forbidden_system_call_ends_the_vmm_whichever_thread_makes_it() -> Result<()> {
     on_clean_host(|| {

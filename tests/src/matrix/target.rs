@@ -110,7 +110,9 @@ impl Running {
     fn start_guest(backing: TargetKind, option: &str, moment: Moment) -> Result<Self> {
         let pool = if backing == TargetKind::Secret2m { hold_pool()? } else { None };
         let load = (moment == Moment::Io).then(Load::new).transpose()?;
-        let builder = GuestBuilder::new(artifact(GUEST_BZIMAGE)?).memory(MEMORY).arguments(["--backing", option]);
+        // What is injected into the VMM is root's: a refusal has to come from the memory.
+        let arguments = ["--backing", option, "--keep-capabilities"];
+        let builder = GuestBuilder::new(artifact(GUEST_BZIMAGE)?).memory(MEMORY).arguments(arguments);
         if moment == Moment::Rebooted {
             let ending = builder.clone().parameters("secretvmm.exec=reboot").start()?.wait(BOOT_LIMIT)?;
             ensure!(ending == Ending::Code(0), "The guest's reboot ended with {ending:?}");

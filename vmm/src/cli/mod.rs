@@ -17,7 +17,7 @@ use self::device::{Disk, Net};
 use crate::config::{self, DEFAULT_CMDLINE, VmConfig, parse_memory};
 use crate::controller::Options;
 use crate::memory::{RamKind, SecretOptions};
-use crate::sandbox::Seccomp;
+use crate::sandbox::Sandbox;
 use crate::version;
 
 const AFTER_HELP: &str = "\
@@ -205,6 +205,9 @@ struct General {
     /// Let every thread make every system call; by default each is confined to those that it needs
     #[arg(long)]
     no_seccomp: bool,
+    /// Keep the rights of root's that this process has; by default they are given up before the guest runs
+    #[arg(long)]
+    keep_capabilities: bool,
     /// Filters compiled for Firecracker: refused, for they allow its system calls and not this program's
     #[arg(long, value_name = "PATH", value_parser = no_filter)]
     seccomp_filter: Option<String>,
@@ -363,7 +366,7 @@ impl Cli {
             id,
             boot_timer: self.logging.boot_timer,
             mmds_limit: mmds_size_limit.unwrap_or(payload_limit),
-            seccomp: if self.general.no_seccomp { Seccomp::Off } else { Seccomp::On },
+            sandbox: self.general.sandbox(),
             shutdown_timeout: self.general.shutdown_timeout.map(|seconds| Duration::from_secs(seconds.into())),
         };
         let attestation_key = self.attestation.attestation_key;
@@ -371,6 +374,19 @@ impl Cli {
             return Err(config::Error::KeyWithoutApi);
         }
         Ok(Request { options, config, api_sock, attestation_key, payload_limit, logger, metrics, metadata })
+    }
+}
+
+impl General {
+    /// What threads are confined by. A layer that is left out is told of.
+    fn sandbox(&self) -> Sandbox {
+        if self.no_seccomp {
+            log::warn!("threads may make every system call (--no-seccomp)");
+        }
+        if self.keep_capabilities {
+            log::warn!("threads keep the capabilities of this process (--keep-capabilities)");
+        }
+        Sandbox { seccomp: !self.no_seccomp, capabilities: !self.keep_capabilities }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::memory::RamKind;
 use crate::metrics::{METRICS, Report, Sink};
 use crate::mmds::{self, Mmds, SharedMmds, lock};
 use crate::outcome::Outcome;
-use crate::sandbox::Seccomp;
+use crate::sandbox::Sandbox;
 use crate::terminal::RawMode;
 use crate::vmm::{State, Vmm};
 use crate::{builder, logger, outcome, preflight, signals, version, vmm};
@@ -76,8 +76,8 @@ pub struct Options {
     pub mmds_limit: usize,
     /// How long a guest that was asked to shut down may take; for ever if None.
     pub shutdown_timeout: Option<Duration>,
-    /// Whether threads are confined to the system calls that they need.
-    pub seccomp: Seccomp,
+    /// What threads are confined by.
+    pub sandbox: Sandbox,
 }
 
 /// A VM that is being described, or that runs.
@@ -159,7 +159,7 @@ impl Controller {
         let (mut vmm, measured) = builder::build(&config, prepared, self.control.clone())?;
         signals::block();
         let raw = RawMode::enter().map_err(StartError::Terminal)?;
-        if let Err(err) = vmm.start(self.options.seccomp) {
+        if let Err(err) = vmm.start(self.options.sandbox) {
             drop(vmm);
             self.control.rearm();
             return Err(err.into());

@@ -14,7 +14,7 @@ use crate::bus::Buses;
 use crate::control::{Command, Control};
 use crate::metrics::METRICS;
 use crate::outcome::{Outcome, RunError};
-use crate::sandbox::{Seccomp, Thread};
+use crate::sandbox::{Sandbox, Thread};
 
 /// Enough for the run loop and a device; thirty-two of them are still small.
 const STACK: usize = 256 << 10;
@@ -40,19 +40,19 @@ impl Vcpu {
     }
 
     /// Starts the thread, which gives up what it does not need and waits for [`Command::Run`].
-    pub fn spawn(self, seccomp: Seccomp) -> Result<VcpuThread, Error> {
+    pub fn spawn(self, sandbox: Sandbox) -> Result<VcpuThread, Error> {
         let kick = Kick::default();
         let builder = thread::Builder::new().name(format!("vcpu{}", self.id)).stack_size(STACK);
         let thread = builder.spawn({
             let kick = kick.clone();
-            move || self.main(&kick, seccomp)
+            move || self.main(&kick, sandbox)
         });
         Ok(VcpuThread { kick, thread: thread.map_err(Error::Thread)? })
     }
 
-    fn main(mut self, kick: &Kick, seccomp: Seccomp) {
+    fn main(mut self, kick: &Kick, sandbox: Sandbox) {
         let _alarm = PanicAlarm(self.control.clone());
-        if let Err(err) = seccomp.confine(Thread::Vcpu) {
+        if let Err(err) = sandbox.confine(Thread::Vcpu) {
             let failure = RunError::NotConfined(Report::new(&err).to_string());
             return self.control.finish(Outcome::Failure(Arc::new(failure)));
         }

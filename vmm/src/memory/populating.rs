@@ -11,7 +11,7 @@ use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
 use super::{Backing, Error};
-use crate::sandbox::{Seccomp, Thread};
+use crate::sandbox::{Sandbox, Thread};
 
 /// Bytes a call: one TLB flush each, and as long as an end may have to wait.
 const STEP: u64 = 32 << 20;
@@ -28,7 +28,7 @@ pub struct Populating {
 }
 
 impl Populating {
-    pub(super) fn start(backing: &Arc<Backing>, seccomp: Seccomp) -> io::Result<Self> {
+    pub(super) fn start(backing: &Arc<Backing>, sandbox: Sandbox) -> io::Result<Self> {
         if backing.to_populate().is_none() {
             return Ok(Self::default());
         }
@@ -36,7 +36,7 @@ impl Populating {
         let builder = thread::Builder::new().name("populate".into()).stack_size(STACK);
         let thread = builder.spawn({
             let (backing, end) = (backing.clone(), end.clone());
-            move || populate(&backing, &end, seccomp)
+            move || populate(&backing, &end, sandbox)
         })?;
         Ok(Self { end, thread: Some(thread) })
     }
@@ -53,12 +53,12 @@ impl Drop for Populating {
 }
 
 /// What cannot be populated now comes when the guest touches it, or ends the VM then.
-fn populate(backing: &Backing, end: &AtomicBool, seccomp: Seccomp) {
+fn populate(backing: &Backing, end: &AtomicBool, sandbox: Sandbox) {
     let Some(file) = backing.to_populate() else { return };
     if let Err(err) = setpriority_process(Some(gettid()), NICE) {
         log::warn!("guest memory is populated at full priority: {err}");
     }
-    if let Err(err) = seccomp.confine(Thread::Populate) {
+    if let Err(err) = sandbox.confine(Thread::Populate) {
         return log::error!("guest memory is not populated: {}", Report::new(&err));
     }
     for offset in (0..file.size()).step_by(STEP as usize) {

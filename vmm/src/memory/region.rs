@@ -15,7 +15,7 @@ use vm_memory::{
 
 use super::{Backing, Error, Populating, RamKind};
 use crate::layout::{self, Slot};
-use crate::sandbox::Seccomp;
+use crate::sandbox::Sandbox;
 
 /// All of a guest's RAM, cheap to clone. The mappings live as long as the last clone.
 pub type GuestMemory = GuestRegionCollection<RamRegion>;
@@ -98,8 +98,8 @@ impl GuestRam {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn populate_beside_guest(&self, seccomp: Seccomp) -> io::Result<Populating> {
-        Populating::start(&self.backing, seccomp)
+    pub fn populate_beside_guest(&self, sandbox: Sandbox) -> io::Result<Populating> {
+        Populating::start(&self.backing, sandbox)
     }
 
     /// What the kernel says of it at this moment; None for ordinary memory.

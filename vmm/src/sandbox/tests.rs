@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use super::{Seccomp, Thread};
+use super::{Sandbox, Thread};
 use crate::{lines, outcome, signals};
 
 const CASE: &str = "SECRETVMM_TEST_SECCOMP";
@@ -25,12 +25,12 @@ fn run(case: &'static str) {
         "populate" => Thread::Populate,
         _ => Thread::Vcpu,
     };
-    let seccomp = if call.ends_with("unfiltered") { Seccomp::Off } else { Seccomp::On };
+    let sandbox = Sandbox { seccomp: !call.ends_with("unfiltered"), ..Sandbox::default() };
     signals::install_last_resort().unwrap();
     TERMINAL.get_or_init(|| File::options().read(true).write(true).open("/dev/ptmx").unwrap());
-    seccomp.check().unwrap();
+    sandbox.check().unwrap();
     std::thread::spawn(move || {
-        seccomp.confine(thread).unwrap();
+        sandbox.confine(thread).unwrap();
         make(call.split(' ').next().unwrap());
         // The allocator, a lock and a line are allowed to everybody.
         println!("{}", ["sur", "vived"].concat());
