@@ -106,7 +106,9 @@ impl VirtioDevice for Vsock {
     }
 
     fn activate(&mut self, _features: u64, rings: &mut Rings) -> Result<(), DeviceError> {
-        self.host_event(rings).inspect_err(|_| self.muxer.metrics().activate_fails.inc())
+        // Clients that have waited for a driver.
+        self.muxer.call_main_thread();
+        self.exchange(rings).inspect_err(|_| self.muxer.metrics().activate_fails.inc())
     }
 
     fn notify(&mut self, index: usize, rings: &mut Rings) -> Result<(), DeviceError> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::timerfd::TimerFd;
 
 use super::client::{Client, Line};
@@ -33,14 +34,15 @@ const CLIENTS_MAX: usize = 256;
 const LARGE_BUFFERS: usize = 128;
 /// How long a client has for saying it.
 const CLIENT_TIME: Duration = Duration::from_secs(10);
-/// With so many RSTs waiting for rx buffers the device takes no more packets.
+/// With so many RSTs waiting for rx buffers, or REQUESTs for the main thread, the device takes no more packets.
 const RESETS_MAX: usize = 256;
 /// Ports for host processes, from here to twice this, as Firecracker counts them.
 const HOST_PORTS: u32 = 1 << 30;
 /// With [`PORT_ANY`] as the host's port, what is no connection in epoll.
 const LISTENER: Ports = Ports { host: PORT_ANY, guest: 0 };
 const TIMER: Ports = Ports { host: PORT_ANY, guest: 1 };
-const FIRST_CLIENT: u32 = 2;
+const REQUESTS: Ports = Ports { host: PORT_ANY, guest: 2 };
+const FIRST_CLIENT: u32 = 3;
 /// Without a descriptor for a client, the device tries again after this.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// A timer seen so much too late means that the VM was paused, and the guest could not answer.
@@ -62,6 +64,10 @@ pub(super) struct Muxer {
     clients: HashMap<u32, Client>,
     next_client: u32,
     next_port: u32,
+    /// REQUESTs of the guest's. The main thread makes their sockets: a vCPU's thread may not ([`crate::sandbox`]).
+    requests: VecDeque<Header>,
+    /// Wakes the main thread for them.
+    requested: EventFd,
     /// Connections that have a packet for the guest, each once.
     ready: VecDeque<Ports>,
     /// RSTs for the guest.
@@ -85,6 +91,8 @@ impl Muxer {
             clients: HashMap::new(),
             next_client: FIRST_CLIENT,
             next_port: HOST_PORTS,
+            requests: VecDeque::new(),
+            requested: EventFd::new(EFD_NONBLOCK).map_err(Error::Watch)?,
             ready: VecDeque::new(),
             resets: VecDeque::new(),
             starved: false,
@@ -92,6 +100,7 @@ impl Muxer {
         };
         muxer.watch(muxer.listener.as_raw_fd(), LISTENER).map_err(Error::Watch)?;
         muxer.watch(muxer.timer.as_raw_fd(), TIMER).map_err(Error::Watch)?;
+        muxer.watch(muxer.requested.as_raw_fd(), REQUESTS).map_err(Error::Watch)?;
         Ok(muxer)
     }
 
@@ -106,7 +115,7 @@ impl Muxer {
 
     /// Whether a packet of the guest's can be dealt with: its answer has a place to wait.
     pub(super) fn has_room(&self) -> bool {
-        self.resets.len() < RESETS_MAX
+        self.resets.len() + self.requests.len() < RESETS_MAX
     }
 
     /// Whether [`Self::send`] may have something for the guest.
@@ -133,7 +142,7 @@ impl Muxer {
         self.wake_at(Instant::now());
     }
 
-    /// Deals with what happened on the host's side, for one turn.
+    /// Deals with what happened on the host's side, for one turn. The main thread's: sockets are made here.
     pub(super) fn poll(&mut self, turn: &mut Turn) {
         let mut events = [EpollEvent::default(); EVENTS];
         while !turn.is_over() {
@@ -171,8 +180,15 @@ impl Muxer {
                 Ok(()) => self.settle(ports),
                 Err(end) => self.end(ports, &end),
             },
-            None if header.op == op::REQUEST => self.connect(ports, header),
-            None => self.refuse(header),
+            None if header.op == op::REQUEST => {
+                self.requests.push_back(*header);
+                self.call_main_thread();
+            }
+            None => {
+                // Whoever does not wait for an answer to a REQUEST has taken it back.
+                self.requests.retain(|request| (request.src_port, request.dst_port) != (ports.guest, ports.host));
+                self.refuse(header);
+            }
         }
     }
 
@@ -190,6 +206,7 @@ impl Muxer {
         self.metrics.conns_removed.add(self.connections.len() as u64);
         self.connections = HashMap::new();
         self.clients = HashMap::new();
+        self.requests = VecDeque::new();
         self.ready = VecDeque::new();
         self.resets = VecDeque::new();
     }
@@ -217,6 +234,7 @@ impl Muxer {
         match ports {
             LISTENER => self.accept(),
             TIMER => self.expire(),
+            REQUESTS => self.connect_requests(),
             Ports { host: PORT_ANY, guest } => self.serve_client(guest),
             ports => {
                 if let Some(connection) = self.connections.get_mut(&ports) {
@@ -304,6 +322,24 @@ impl Muxer {
         match self.epoll.ctl(ControlOperation::Modify, socket.as_raw_fd(), event) {
             Ok(()) => self.add(ports, Connection::from_host(ports, socket, self.buffer_size(), self.metrics.clone())),
             Err(_) => self.metrics.muxer_event_fails.inc(),
+        }
+    }
+
+    /// Has the main thread call [`Self::poll`].
+    pub(super) fn call_main_thread(&self) {
+        // A full counter has woken it already.
+        let _ = self.requested.write(1);
+    }
+
+    /// Makes the connections that the guest has asked for.
+    fn connect_requests(&mut self) {
+        let _ = self.requested.read();
+        while let Some(request) = self.requests.pop_front() {
+            let ports = Ports { host: request.dst_port, guest: request.src_port };
+            match self.connections.contains_key(&ports) {
+                true => self.end(ports, &End::Broken),
+                false => self.connect(ports, &request),
+            }
         }
     }
 

@@ -76,8 +76,12 @@ impl Guest {
         stream
     }
 
+    /// Sends a packet; the main thread makes the socket that a REQUEST is for.
     pub(super) fn tx(&self, header: Header, data: &[u8]) {
         self.raw(Header { len: data.len() as u32, ..header }, data);
+        if header.op == op::REQUEST {
+            self.driver.transport.host_event();
+        }
     }
 
     /// Sends a header as it is.

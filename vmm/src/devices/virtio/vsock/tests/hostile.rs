@@ -218,6 +218,27 @@ fn guest_that_asks_and_does_not_listen_waits() {
     assert_eq!(guest.driver.used(1).len(), answers);
 }
 
+/// A vCPU's thread may not make sockets: the guest waits for the main thread, and no longer than it wants to.
+#[test]
+fn request_is_connected_by_the_main_thread_unless_taken_back() {
+    let mut guest = Guest::new();
+    let listener = guest.listen(HOST);
+    listener.set_nonblocking(true).unwrap();
+    let missing = || listener.accept().unwrap_err().kind() == std::io::ErrorKind::WouldBlock;
+    guest.raw(header(op::REQUEST), &[]);
+    assert!(missing(), "The vCPU's thread has connected");
+    guest.raw(header(op::RST), &[]);
+    assert!(guest.ops().is_empty() && missing());
+    guest.raw(header(op::REQUEST), &[]);
+    assert_eq!(guest.ops(), [(op::RESPONSE, 0)]);
+    listener.accept().unwrap();
+    // So many wait, and no more: the rest stays in the guest's queue.
+    for port in 0..300 {
+        guest.raw(Header { src_port: 5000 + port, ..header(op::REQUEST) }, &[]);
+    }
+    assert_eq!(guest.driver.used(1).len(), 3 + 256);
+}
+
 prop_compose! {
     fn any_header()(
         src_cid in prop_oneof![8 => Just(super::guest::CID), 1 => any::<u64>()],
