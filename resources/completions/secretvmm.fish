@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_secretvmm_global_optspecs
-    string join \n kernel= initrd= cmdline= mem= cpus= backing= memory= disk= net= vsock= rng api-sock= config-file= no-api id= metadata= http-api-max-payload-size= mmds-size-limit= attestation-key= log-level= log-path= show-level show-log-origin module= metrics-path= boot-timer no-seccomp keep-capabilities seccomp-filter= enable-pci shutdown-timeout= start-time-us= start-time-cpu-us= parent-cpu-time-us= h/help V/version
+    string join \n kernel= initrd= cmdline= mem= cpus= backing= memory= disk= net= vsock= rng api-sock= config-file= no-api id= metadata= http-api-max-payload-size= mmds-size-limit= attestation-key= log-level= log-path= show-level show-log-origin module= metrics-path= boot-timer no-seccomp no-landlock drives-from= keep-capabilities seccomp-filter= enable-pci shutdown-timeout= start-time-us= start-time-cpu-us= parent-cpu-time-us= h/help V/version
 end
 
 function __fish_secretvmm_needs_command
@@ -45,6 +45,7 @@ complete -c secretvmm -n "__fish_secretvmm_needs_command" -l log-level -l level 
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l log-path -d 'Log to this file or named pipe instead of standard error' -r -F
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l module -d 'Log only what comes from this module' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l metrics-path -d 'Write metrics to this file or named pipe, as lines of JSON' -r -F
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l drives-from -d 'Open only files in this folder when a client replaces a drive\'s; may be repeated. By default a file may be anywhere but in /proc and /sys' -r -F
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l seccomp-filter -d 'Filters compiled for Firecracker: refused, for they allow its system calls and not this program\'s' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l shutdown-timeout -d 'How long a guest that is asked to shut down may take; SIGTERM then asks for it, instead of ending the VM at once' -r
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l start-time-us -d 'When this process was started, in microseconds; taken from jailers and not used' -r
@@ -56,6 +57,7 @@ complete -c secretvmm -n "__fish_secretvmm_needs_command" -l show-level -d 'Begi
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l show-log-origin -d 'Begin each message in the file with its place in the source'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l boot-timer -d 'Log how long the guest takes to boot, when it writes 123 to 0xc0000000'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-seccomp -d 'Let every thread make every system call; by default each is confined to those that it needs'
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-landlock -d 'Let threads reach every file of this user; by default they are confined to those that they need (Landlock)'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l keep-capabilities -d 'Keep the rights of root\'s that this process has; by default they are given up before the guest runs'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l enable-pci -d 'Accepted for callers of Firecracker, with a warning: every device here is on virtio-mmio'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -s h -l help -d 'Print this help; -h prints a summary'

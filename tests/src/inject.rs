@@ -31,14 +31,14 @@ pub fn thread_named(process: u32, name: &str) -> Result<Pid> {
     bail!("Process {process} has no thread {name}")
 }
 
-/// The thread's mode of seccomp(2): 0 for none, 2 for filters.
+/// How many filters of system calls (seccomp(2)) the thread has.
 ///
 /// # Errors
 /// The thread is gone.
-pub fn seccomp_mode(process: u32, thread: Pid) -> Result<u32> {
+pub fn filters(process: u32, thread: Pid) -> Result<u32> {
     let status = fs::read_to_string(format!("/proc/{process}/task/{thread}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).context("No Seccomp line")?;
-    line.trim().parse().context("Not a mode")
+    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:")).context("No such line")?;
+    line.trim().parse().context("Not a number")
 }
 
 /// Has a thread that waits in a system call make another one instead: the thread sees its result as that of the

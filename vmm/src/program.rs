@@ -9,6 +9,7 @@ use crate::cli::{Cli, Request};
 use crate::controller::Controller;
 use crate::outcome::Outcome;
 use crate::requests::Requests;
+use crate::sandbox::Sandbox;
 use crate::{event_loop, limits, logger, outcome, sandbox, signals};
 use clap::Parser;
 
@@ -26,11 +27,21 @@ pub fn run() -> ExitCode {
     if let Some(command) = cli.other_command() {
         return ExitCode::from(command.run().map_or_else(|err| fail(err.as_ref(), outcome::FAILURE), |()| 0));
     }
+    if let Err(err) = confine(cli.sandbox()) {
+        return ExitCode::from(fail(err.as_ref(), outcome::PREFLIGHT));
+    }
     let code = match cli.into_request() {
         Ok(request) => serve(request),
         Err(err) => fail(&err, outcome::USAGE),
     };
     ExitCode::from(code)
+}
+
+/// Before anything is read: files that the flags name, requests, images, disks.
+fn confine(sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
+    // It says which call was forbidden.
+    signals::install_last_resort()?;
+    Ok(sandbox.begin()?)
 }
 
 /// Starts the VM that the flags describe, or serves the API until there is one, and stays with it
@@ -63,8 +74,6 @@ fn serve(request: Request) -> u8 {
 
 /// Logs, metrics and the API's thread, all there before any VM.
 fn prepare(request: &Request) -> Result<(Controller, Option<Requests>), Box<dyn Error>> {
-    signals::install_last_resort()?;
-    request.options.sandbox.check()?;
     if let Err(err) = limits::raise_descriptors() {
         log::info!("The number of descriptors stays limited: {err}");
     }

@@ -22,7 +22,7 @@ use crate::devices::virtio::VirtioDevices;
 use crate::devices::{KeyboardOff, Platform, SerialConsole};
 use crate::kvm::{self, Vcpu, VcpuThread};
 use crate::memory::{GuestRam, Populating};
-use crate::sandbox::{self, Sandbox, Thread};
+use crate::sandbox::{self, Files, Sandbox, Thread};
 
 /// How long vCPUs may take to leave the guest and the devices for good.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -166,8 +166,10 @@ impl Vmm {
     }
 
     /// Starts the vCPU threads, and confines them and the calling thread before any of them enters the guest.
-    pub fn start(&mut self, sandbox: Sandbox) -> Result<(), Error> {
+    /// The calling thread can then open `files` only.
+    pub fn start(&mut self, sandbox: Sandbox, files: &Files) -> Result<(), Error> {
         self.expect(State::Configured, "started")?;
+        sandbox.confine_files(files)?;
         for vcpu in std::mem::take(&mut self.vcpus) {
             self.threads.push(vcpu.spawn(sandbox)?);
         }

@@ -36,11 +36,13 @@ fn start() -> (tempfile::TempDir, Ends) {
 }
 
 #[test]
-fn process_has_no_core_no_new_privileges_and_no_inherited_file() {
+fn process_has_a_filter_no_core_no_new_privileges_and_no_inherited_file() {
     let (_folder, vmm) = start();
     let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", vmm.0.id())).unwrap();
     assert!(read("limits").lines().any(|line| line.starts_with("Max core file size") && line.contains(" 0 ")));
     assert!(read("status").lines().any(|line| line == "NoNewPrivs:\t1"), "{}", read("status"));
+    // Before it reads a request.
+    assert!(read("status").lines().any(|line| line == "Seccomp_filters:\t1"), "{}", read("status"));
     let files = fs::read_dir(format!("/proc/{}/fd", vmm.0.id())).unwrap();
     let open: Vec<_> = files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
     assert!(!open.iter().any(|path| path.ends_with("passwd")), "{open:?}");

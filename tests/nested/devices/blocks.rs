@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::vm::{Vm, empty_file};
-use crate::support::{assert_hidden, on_clean_host};
+use crate::support::{Scratch, assert_hidden, on_clean_host};
 
 const MIB: u64 = 1 << 20;
 
@@ -91,7 +91,34 @@ fn disks_change_while_the_guest_runs() -> Result<()> {
         let change = json!({ "drive_id": "data", "path_on_host": missing });
         vm.refuses("PATCH", "/drives/data", &change, &["missing"])?;
         vm.refuses("PATCH", "/drives/other", &json!({ "drive_id": "other", "path_on_host": first }), &["other"])?;
+        // The kernel's own files are for nobody, whatever the user may.
+        vm.refuses(
+            "PATCH",
+            "/drives/data",
+            &json!({ "drive_id": "data", "path_on_host": "/sys/kernel/notes" }),
+            &["13"],
+        )?;
         ensure!(vm.guest.shell("head -c 10 /dev/vda")? == "the second", "A refused change had an effect");
+        vm.power_off()
+    })
+}
+
+#[test]
+fn drives_from_a_folder_come_from_no_other() -> Result<()> {
+    on_clean_host(|| {
+        let (inside, outside) = (Scratch::new("inside")?, Scratch::new("outside")?);
+        let folder = inside.path("");
+        let mut vm = Vm::with_arguments("drives-from", &["--drives-from", &folder.to_string_lossy()])?;
+        vm.boots_demo("")?;
+        let first = empty_file(&outside, "first", MIB)?;
+        vm.drive("data", &first, &json!({}))?;
+        vm.start_to_shell()?;
+        let change = |path| json!({ "drive_id": "data", "path_on_host": path });
+        let other = empty_file(&outside, "other", MIB)?;
+        vm.refuses("PATCH", "/drives/data", &change(other), &["other", "--drives-from"])?;
+        for path in [empty_file(&inside, "later", MIB)?, first] {
+            vm.patch("/drives/data", &change(path))?;
+        }
         vm.power_off()
     })
 }

@@ -111,7 +111,7 @@ impl Running {
         let pool = if backing == TargetKind::Secret2m { hold_pool()? } else { None };
         let load = (moment == Moment::Io).then(Load::new).transpose()?;
         // What is injected into the VMM is root's: a refusal has to come from the memory.
-        let arguments = ["--backing", option, "--keep-capabilities"];
+        let arguments = ["--backing", option, "--keep-capabilities", "--no-landlock"];
         let builder = GuestBuilder::new(artifact(GUEST_BZIMAGE)?).memory(MEMORY).arguments(arguments);
         if moment == Moment::Rebooted {
             let ending = builder.clone().parameters("secretvmm.exec=reboot").start()?.wait(BOOT_LIMIT)?;

@@ -205,6 +205,13 @@ struct General {
     /// Let every thread make every system call; by default each is confined to those that it needs
     #[arg(long)]
     no_seccomp: bool,
+    /// Let threads reach every file of this user; by default they are confined to those that they need (Landlock)
+    #[arg(long)]
+    no_landlock: bool,
+    /// Open only files in this folder when a client replaces a drive's; may be repeated. By default a file may be
+    /// anywhere but in /proc and /sys
+    #[arg(long, value_name = "FOLDER")]
+    drives_from: Vec<PathBuf>,
     /// Keep the rights of root's that this process has; by default they are given up before the guest runs
     #[arg(long)]
     keep_capabilities: bool,
@@ -318,6 +325,11 @@ impl Cli {
         self.logging.logger()
     }
 
+    /// What threads are to be confined by.
+    pub fn sandbox(&self) -> Sandbox {
+        self.general.sandbox()
+    }
+
     /// What is to be done instead of starting a VM.
     pub fn other_command(&self) -> Option<&Command> {
         self.command.as_ref()
@@ -332,6 +344,8 @@ impl Cli {
             log::warn!("--enable-pci has no effect: every device is on virtio-mmio; leave it out");
         }
         let has_kernel = self.boot.kernel.is_some();
+        let sandbox = self.sandbox();
+        self.general.warn();
         let mut logger = self.logging.logger();
         let mut metrics = self.logging.metrics_path.map(|metrics_path| Metrics { metrics_path });
         let config = match (&self.api.config_file, self.boot.kernel) {
@@ -366,7 +380,9 @@ impl Cli {
             id,
             boot_timer: self.logging.boot_timer,
             mmds_limit: mmds_size_limit.unwrap_or(payload_limit),
-            sandbox: self.general.sandbox(),
+            sandbox,
+            api_sock: api_sock.clone(),
+            drives_from: self.general.drives_from,
             shutdown_timeout: self.general.shutdown_timeout.map(|seconds| Duration::from_secs(seconds.into())),
         };
         let attestation_key = self.attestation.attestation_key;
@@ -378,15 +394,21 @@ impl Cli {
 }
 
 impl General {
-    /// What threads are confined by. A layer that is left out is told of.
     fn sandbox(&self) -> Sandbox {
+        Sandbox { seccomp: !self.no_seccomp, landlock: !self.no_landlock, capabilities: !self.keep_capabilities }
+    }
+
+    /// A layer that is left out is told of.
+    fn warn(&self) {
         if self.no_seccomp {
             log::warn!("threads may make every system call (--no-seccomp)");
+        }
+        if self.no_landlock {
+            log::warn!("threads may reach every file of this user (--no-landlock)");
         }
         if self.keep_capabilities {
             log::warn!("threads keep the capabilities of this process (--keep-capabilities)");
         }
-        Sandbox { seccomp: !self.no_seccomp, capabilities: !self.keep_capabilities }
     }
 }
 

@@ -2,10 +2,12 @@
 //! What the API's actions do: the one door to a VM, for clients and the command line alike.
 
 mod counted;
+mod files;
 mod live;
 mod setup;
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -53,6 +55,9 @@ pub enum StartError {
     /// Its vCPUs could not be started.
     #[error(transparent)]
     Vmm(#[from] vmm::Error),
+    /// A start has failed before, when files had been given up.
+    #[error("A start that failed has given up the files of this process; start secretvmm again")]
+    Spent,
 }
 
 impl StartError {
@@ -78,6 +83,10 @@ pub struct Options {
     pub shutdown_timeout: Option<Duration>,
     /// What threads are confined by.
     pub sandbox: Sandbox,
+    /// Where clients are, if anywhere.
+    pub api_sock: Option<PathBuf>,
+    /// Folders of files that clients may name for drives; empty: all.
+    pub drives_from: Vec<PathBuf>,
 }
 
 /// A VM that is being described, or that runs.
@@ -95,6 +104,8 @@ pub struct Controller {
     measured: Option<Measured>,
     /// Running out when the guest has had its time to shut down.
     deadline: Deadline,
+    /// The thread has given up its files for a VM.
+    spent: bool,
 }
 
 /// A timer that the event loop watches.
@@ -120,6 +131,7 @@ impl Controller {
             attestor: None,
             measured: None,
             deadline,
+            spent: false,
         })
     }
 
@@ -141,8 +153,11 @@ impl Controller {
     /// Checks, builds and starts the VM.
     ///
     /// # Errors
-    /// Nothing was started, nothing is left behind, and it can be tried again.
+    /// Nothing was started, and nothing is left behind. It can be tried again, unless it was the vCPUs that did not start.
     pub fn start(&mut self, config: VmConfig) -> Result<(), StartError> {
+        if self.spent {
+            return Err(StartError::Spent);
+        }
         let start = Start { boot_timer: self.options.boot_timer, measured: self.attestor.is_some() };
         let begun = Instant::now();
         let config = config.resolve(start)?;
@@ -156,10 +171,12 @@ impl Controller {
         if config.smt {
             log::warn!("smt is accepted, but the guest sees each vCPU as a core of its own");
         }
+        let files = files::of(&config, &self.options, self.attestor.is_some());
         let (mut vmm, measured) = builder::build(&config, prepared, self.control.clone())?;
         signals::block();
         let raw = RawMode::enter().map_err(StartError::Terminal)?;
-        if let Err(err) = vmm.start(self.options.sandbox) {
+        self.spent = self.options.sandbox.landlock;
+        if let Err(err) = vmm.start(self.options.sandbox, &files) {
             drop(vmm);
             self.control.rearm();
             return Err(err.into());

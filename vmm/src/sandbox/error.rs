@@ -20,6 +20,15 @@ pub enum Error {
         /// What went wrong.
         source: seccompiler::Error,
     },
+    /// A kernel without CONFIG_SECURITY_LANDLOCK, or booted without it.
+    #[error(
+        "This kernel cannot confine files (Landlock); boot one with CONFIG_SECURITY_LANDLOCK and landlock among lsm=, or \
+         give --no-landlock"
+    )]
+    NoLandlock(#[source] landlock::RulesetError),
+    /// The kernel refused the rules.
+    #[error("Files could not be confined; --no-landlock runs without")]
+    Landlock(#[source] landlock::RulesetError),
     /// The kernel keeps them.
     #[error("Capabilities could not be given up; --keep-capabilities runs with them")]
     Capabilities(#[source] io::Error),

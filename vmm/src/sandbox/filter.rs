@@ -11,6 +11,8 @@ use seccompiler::{
 /// What a thread is for, which decides what it may ask of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thread {
+    /// The process before there is any of these, and with it all of them.
+    Start,
     /// The event loop: requests, terminal, host side of the devices.
     Main,
     /// HTTP on the API's socket.
@@ -24,12 +26,13 @@ pub enum Thread {
 impl Thread {
     /// Every kind.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 4] = [Self::Main, Self::Api, Self::Vcpu, Self::Populate];
+    pub(super) const ALL: [Self; 5] = [Self::Start, Self::Main, Self::Api, Self::Vcpu, Self::Populate];
 }
 
 impl fmt::Display for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Start => "first",
             Self::Main => "main",
             Self::Api => "api",
             Self::Vcpu => "vCPU",

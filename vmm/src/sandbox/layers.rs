@@ -4,21 +4,24 @@
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::error::Error;
+use super::files::Files;
 use super::filter::Thread;
-use super::seccomp;
+use super::{landlock, seccomp};
 
 /// Which layers the VMM's threads are confined by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sandbox {
     /// A filter of system calls for each kind of thread (seccomp(2)).
     pub seccomp: bool,
+    /// Rules for files, signals and sockets (landlock(7)).
+    pub landlock: bool,
     /// No thread has rights of root's (capabilities(7)).
     pub capabilities: bool,
 }
 
 impl Default for Sandbox {
     fn default() -> Self {
-        Self { seccomp: true, capabilities: true }
+        Self { seccomp: true, landlock: true, capabilities: true }
     }
 }
 
@@ -26,9 +29,32 @@ impl Sandbox {
     /// Whether this kernel can do it, asked before there is anything to clean up.
     ///
     /// # Errors
-    /// [`Error::Unsupported`]
-    pub fn check(self) -> Result<(), Error> {
-        if self.seccomp { seccomp::check().map_err(Error::Unsupported) } else { Ok(()) }
+    /// [`Error::Unsupported`], [`Error::NoLandlock`]
+    fn check(self) -> Result<(), Error> {
+        if self.seccomp {
+            seccomp::check().map_err(Error::Unsupported)?;
+        }
+        if self.landlock { landlock::check().map_err(Error::NoLandlock) } else { Ok(()) }
+    }
+
+    /// Takes from the calling thread, and from those that it starts, the system calls that no start needs. To be called
+    /// before anything is read that somebody else wrote.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; and [`Error::Install`].
+    pub fn begin(self) -> Result<(), Error> {
+        self.check()?;
+        self.filter(Thread::Start)
+    }
+
+    /// Takes from the main thread, and from those that it starts from now on, all files but these. It cannot be undone.
+    ///
+    /// Before the vCPUs' threads start: some kernels let no thread signal one that is not confined with it.
+    ///
+    /// # Errors
+    /// [`Error::Landlock`]
+    pub fn confine_files(self, files: &Files) -> Result<(), Error> {
+        if self.landlock { landlock::restrict(files).map_err(Error::Landlock) } else { Ok(()) }
     }
 
     /// Takes from the calling thread, and from those that it starts, what `thread` does not need. It cannot be undone.
@@ -39,6 +65,14 @@ impl Sandbox {
         if self.capabilities {
             give_up_capabilities().map_err(|err| Error::Capabilities(err.into()))?;
         }
+        if thread != Thread::Main {
+            // The others open nothing.
+            self.confine_files(&Files::default())?;
+        }
+        self.filter(thread)
+    }
+
+    fn filter(self, thread: Thread) -> Result<(), Error> {
         match self.seccomp {
             true => seccomp::install(thread).map_err(|source| Error::Install { thread, source }),
             false => Ok(()),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the VMM's threads give up before guest code runs: system calls that they do not need, and capabilities.
+//! What the VMM's threads give up before guest code runs: system calls, files and
+//! capabilities that they do not need.
 //!
 //! ```text
-//! main ──> VM built ──> vCPU threads start ──> Main confined ──> guest runs
-//!                            └─> Vcpu confined ──> wait ────────────┘
+//! main ──> Start's filter ──> VM built ──> files ──> vCPU threads start ──> Main confined ──> guest runs
+//!                                                         └─> Vcpu confined ──> wait ────────────┘
 //! api  ──> Api confined ──> first client
 //! ```
 //!
@@ -11,13 +12,16 @@
 //! that names the call ([`crate::signals`]) and exit code 148, as in Firecracker.
 
 mod error;
+mod files;
 mod filter;
+mod landlock;
 mod layers;
 mod policy;
 mod process;
 mod seccomp;
 
 pub use error::Error;
+pub use files::{Files, anywhere};
 pub use filter::Thread;
 pub use layers::Sandbox;
 pub use process::harden;

@@ -24,6 +24,7 @@ const TUNSETOFFLOAD: c_ulong = ioctl_expr(_IOC_WRITE, b'T' as u32, 208, size_of:
 /// The policy of a thread.
 pub(super) fn of(thread: Thread) -> Policy {
     match thread {
+        Thread::Start => start(),
         Thread::Main => main(),
         Thread::Api => api(),
         Thread::Vcpu => vcpu(),
@@ -31,9 +32,64 @@ pub(super) fn of(thread: Thread) -> Policy {
     }
 }
 
+/// The whole process, before it reads anything that somebody else wrote: what a start takes, and what any thread does later.
+/// Who takes it over executes no program and reaches no network.
+fn start() -> Policy {
+    let executable = libc::PROT_EXEC as u64;
+    Policy::default()
+        // Files.
+        .any(&[libc::SYS_openat, libc::SYS_open, libc::SYS_close, libc::SYS_read, libc::SYS_write, libc::SYS_readv])
+        .any(&[libc::SYS_writev, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_preadv, libc::SYS_pwritev])
+        .any(&[libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_lseek, libc::SYS_fsync, libc::SYS_fdatasync])
+        .any(&[libc::SYS_fallocate, libc::SYS_ftruncate, libc::SYS_fstat, libc::SYS_stat, libc::SYS_lstat])
+        .any(&[libc::SYS_newfstatat, libc::SYS_statx, libc::SYS_statfs, libc::SYS_fstatfs, libc::SYS_access])
+        .any(&[libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_readlink, libc::SYS_readlinkat, libc::SYS_getcwd])
+        .any(&[libc::SYS_getdents64, libc::SYS_fcntl, libc::SYS_dup, libc::SYS_dup2, libc::SYS_dup3])
+        // A new key, and sockets: made, and removed at the end.
+        .any(&[libc::SYS_fchmod, libc::SYS_linkat, libc::SYS_link, libc::SYS_rename, libc::SYS_renameat])
+        .any(&[libc::SYS_renameat2, libc::SYS_unlink, libc::SYS_unlinkat])
+        // KVM, TAPs, terminals.
+        .any(&[libc::SYS_ioctl])
+        // Memory. Nothing becomes executable.
+        .any(&[libc::SYS_memfd_secret, libc::SYS_memfd_create, libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap])
+        .any(&[libc::SYS_madvise, libc::SYS_mlock, libc::SYS_mlock2, libc::SYS_munlock])
+        .without(libc::SYS_mmap, 2, executable)
+        .without(libc::SYS_mprotect, 2, executable)
+        // Threads.
+        .any(&[libc::SYS_clone, libc::SYS_clone3, libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_futex])
+        .any(&[libc::SYS_sched_yield, libc::SYS_sched_getaffinity, libc::SYS_setpriority, libc::SYS_getpriority])
+        .any(&[libc::SYS_exit, libc::SYS_exit_group, libc::SYS_set_tid_address, libc::SYS_membarrier])
+        // Signals, within the process.
+        .any(&[libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack])
+        .any(&[libc::SYS_signalfd4, libc::SYS_restart_syscall])
+        .if_all(libc::SYS_tgkill, vec![is(0, std::process::id().into())])
+        // Waiting, and time.
+        .any(&[libc::SYS_poll, libc::SYS_ppoll, libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_wait])
+        .any(&[libc::SYS_epoll_pwait, libc::SYS_eventfd2, libc::SYS_timerfd_create, libc::SYS_timerfd_settime])
+        .any(&[libc::SYS_timerfd_gettime, libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_clock_gettime])
+        .any(&[libc::SYS_clock_getres, libc::SYS_gettimeofday, libc::SYS_pipe2])
+        // Unix sockets. A MTU is asked of one.
+        .only(libc::SYS_socket, 0, &[libc::AF_UNIX as u64])
+        .only(libc::SYS_socketpair, 0, &[libc::AF_UNIX as u64])
+        .any(&[libc::SYS_bind, libc::SYS_listen, libc::SYS_connect, libc::SYS_accept4, libc::SYS_shutdown])
+        .any(&[libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg])
+        .any(&[libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_getsockname, libc::SYS_getpeername])
+        // Who this is, what it may have, and the rest of the sandbox.
+        .any(&[libc::SYS_getpid, libc::SYS_gettid, libc::SYS_getppid, libc::SYS_getuid, libc::SYS_geteuid])
+        .any(&[libc::SYS_getgid, libc::SYS_getegid, libc::SYS_getgroups, libc::SYS_uname, libc::SYS_sysinfo])
+        .any(&[libc::SYS_getrandom, libc::SYS_umask, libc::SYS_getrlimit, libc::SYS_setrlimit])
+        .if_all(libc::SYS_prlimit64, vec![is(0, 0)])
+        .if_all(libc::SYS_prlimit64, vec![is(0, std::process::id().into())])
+        .any(&[libc::SYS_prctl, libc::SYS_capget, libc::SYS_capset, libc::SYS_seccomp])
+        .any(&[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self])
+}
+
 /// The event loop. It lives longest and does the most: it answers requests, which may name files.
 fn main() -> Policy {
-    host_sides(common())
+    sockets(host_sides(common()))
+        // A guest that connects over vsock gets a unix socket of the host's, and no other kind.
+        .only(libc::SYS_socket, 0, &[libc::AF_UNIX as u64])
+        .any(&[libc::SYS_connect])
         // The event loop itself is made after a VM was started from flags: epoll, its signals, timers
         // and wake-ups, standard input once more.
         .any(&[
@@ -62,7 +118,8 @@ fn main() -> Policy {
         .if_all(libc::SYS_tgkill, to_this_process(libc::SIGSTOP))
         .if_all(libc::SYS_tgkill, to_this_process(libc::SIGRTMIN()))
         // Whether standard input is a terminal, and its raw mode; for evidence, what KVM can do with secret memory.
-        .only(libc::SYS_ioctl, 1, &[libc::TCGETS, TCGETS2, KVM_CHECK_EXTENSION])
+        // A network driver that resets its device has to wait for what it takes, and main tells the TAP then.
+        .only(libc::SYS_ioctl, 1, &[libc::TCGETS, TCGETS2, KVM_CHECK_EXTENSION, TUNSETOFFLOAD])
 }
 
 /// HTTP: clients come in over the listening socket, and calls go to the main thread. It opens nothing.
@@ -75,21 +132,27 @@ fn api() -> Policy {
         .any(&[libc::SYS_setsockopt, libc::SYS_getsockname])
 }
 
-/// The guest, and the devices on its behalf: nothing that a guest can make happen here opens a file.
+/// The guest, and the devices on its behalf: nothing that a guest can make happen here opens a file or makes a socket,
+/// or takes or gives a descriptor.
 fn vcpu() -> Policy {
-    host_sides(common()).only(
-        libc::SYS_ioctl,
-        1,
-        &[
-            KVM_RUN,
-            // After a pause, for kvm-clock.
-            KVM_KVMCLOCK_CTRL,
-            // Where a guest stood that cannot go on.
-            KVM_GET_REGS,
-            // What the guest's network driver takes.
-            TUNSETOFFLOAD,
-        ],
-    )
+    host_sides(common())
+        // vsock's streams, which are connected.
+        .if_all(libc::SYS_sendto, vec![is_null(4)])
+        .if_all(libc::SYS_recvfrom, vec![is_null(4)])
+        .any(&[libc::SYS_shutdown])
+        .only(
+            libc::SYS_ioctl,
+            1,
+            &[
+                KVM_RUN,
+                // After a pause, for kvm-clock.
+                KVM_KVMCLOCK_CTRL,
+                // Where a guest stood that cannot go on.
+                KVM_GET_REGS,
+                // What the guest's network driver takes.
+                TUNSETOFFLOAD,
+            ],
+        )
 }
 
 /// Guest RAM's pages, and a line in the log, which names the limit.
@@ -139,14 +202,11 @@ fn common() -> Policy {
 
 /// The host's side of virtio devices, which both the main thread and vCPUs serve.
 fn host_sides(policy: Policy) -> Policy {
-    sockets(policy)
+    policy
         // Disks.
         .any(&[libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_fdatasync, libc::SYS_fallocate])
         // Rate limits, vsock's and the metadata service's time limits.
         .any(&[libc::SYS_timerfd_settime])
-        // A guest that connects over vsock gets a unix socket of the host's, and no other kind.
-        .only(libc::SYS_socket, 0, &[libc::AF_UNIX as u64])
-        .any(&[libc::SYS_connect])
 }
 
 /// Unix sockets and waiting for them.

@@ -20,6 +20,7 @@ static TERMINAL: OnceLock<File> = OnceLock::new();
 fn run(case: &'static str) {
     let (thread, call) = case.split_once(' ').unwrap();
     let thread = match thread {
+        "start" => Thread::Start,
         "main" => Thread::Main,
         "api" => Thread::Api,
         "populate" => Thread::Populate,
@@ -28,9 +29,11 @@ fn run(case: &'static str) {
     let sandbox = Sandbox { seccomp: !call.ends_with("unfiltered"), ..Sandbox::default() };
     signals::install_last_resort().unwrap();
     TERMINAL.get_or_init(|| File::options().read(true).write(true).open("/dev/ptmx").unwrap());
-    sandbox.check().unwrap();
     std::thread::spawn(move || {
-        sandbox.confine(thread).unwrap();
+        match thread {
+            Thread::Start => sandbox.begin().unwrap(),
+            thread => sandbox.confine(thread).unwrap(),
+        }
         make(call.split(' ').next().unwrap());
         // The allocator, a lock and a line are allowed to everybody.
         println!("{}", ["sur", "vived"].concat());
@@ -50,6 +53,15 @@ fn make(call: &str) {
             "personality" => libc::syscall(libc::SYS_personality, 0xffff_ffff_u64),
             "openat" => libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/proc/version".as_ptr(), libc::O_RDONLY),
             "unix" => libc::syscall(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM, 0),
+            "offload" => libc::syscall(libc::SYS_ioctl, -1, 0x4004_54d0_u64),
+            "connect" => libc::syscall(libc::SYS_connect, -1, 0, 0),
+            "accept" => libc::syscall(libc::SYS_accept4, -1, 0, 0, 0),
+            "sendmsg" => libc::syscall(libc::SYS_sendmsg, -1, 0, 0),
+            "recvmsg" => libc::syscall(libc::SYS_recvmsg, -1, 0, 0),
+            "send" => libc::syscall(libc::SYS_sendto, -1, 0, 0, 0, 0, 0),
+            "sendto" => libc::syscall(libc::SYS_sendto, -1, 0, 0, 0, 1_u64 << 32, 0),
+            "recvfrom" => libc::syscall(libc::SYS_recvfrom, -1, 0, 0, 0, 1_u64 << 32, 0),
+            "epoll" => libc::syscall(libc::SYS_epoll_ctl, -1, 0, 0, 0),
             "internet" => libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0),
             "execve" => libc::syscall(libc::SYS_execve, c"/bin/true".as_ptr(), 0, 0),
             "executable" => {
@@ -105,6 +117,11 @@ fn run_own_case() {
 fn forbidden_call_ends_the_process_with_its_number() {
     run_own_case();
     for (case, number) in [
+        ("start personality", libc::SYS_personality),
+        ("start internet", libc::SYS_socket),
+        ("start execve", libc::SYS_execve),
+        ("start executable", libc::SYS_mmap),
+        ("start abort-other", libc::SYS_tgkill),
         ("main personality", libc::SYS_personality),
         ("main internet", libc::SYS_socket),
         ("main ioctl", libc::SYS_ioctl),
@@ -116,6 +133,14 @@ fn forbidden_call_ends_the_process_with_its_number() {
         ("vcpu personality", libc::SYS_personality),
         ("vcpu openat", libc::SYS_openat),
         ("vcpu execve", libc::SYS_execve),
+        ("vcpu unix", libc::SYS_socket),
+        ("vcpu connect", libc::SYS_connect),
+        ("vcpu accept", libc::SYS_accept4),
+        ("vcpu sendmsg", libc::SYS_sendmsg),
+        ("vcpu recvmsg", libc::SYS_recvmsg),
+        ("vcpu sendto", libc::SYS_sendto),
+        ("vcpu recvfrom", libc::SYS_recvfrom),
+        ("vcpu epoll", libc::SYS_epoll_ctl),
         ("vcpu executable", libc::SYS_mmap),
         ("vcpu ioctl", libc::SYS_ioctl),
         ("api fallocate", libc::SYS_fallocate),
@@ -149,10 +174,16 @@ fn allowed_call_and_thread_without_filter_go_on() {
         "populate terminal",
         "main openat",
         "main unix",
+        "main connect",
+        "main offload",
+        "start openat",
+        "start unix",
+        "start ioctl",
+        "start personality unfiltered",
         "main evidence",
         "api nothing",
         "vcpu nothing",
-        "vcpu unix",
+        "vcpu send",
         "populate fallocate",
         "populate getrlimit",
         "main personality unfiltered",

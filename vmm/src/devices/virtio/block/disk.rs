@@ -94,9 +94,13 @@ fn refused(kind: FileType) -> Option<&'static str> {
 pub(super) fn advice(err: &io::Error, read_only: bool) -> &'static str {
     match (err.kind(), read_only) {
         (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _) => "check path_on_host",
-        (io::ErrorKind::PermissionDenied, true) => "let the user who runs secretvmm read it",
+        (io::ErrorKind::PermissionDenied, true) => {
+            "let the user who runs secretvmm read it; while a VM runs, it may not be in /proc or /sys, and has to be \
+             in a folder of --drives-from if that is given"
+        }
         (io::ErrorKind::PermissionDenied, false) => {
-            "let the user who runs secretvmm read and write it, or set is_read_only"
+            "let the user who runs secretvmm read and write it, or set is_read_only; while a VM runs, it may not be in \
+             /proc or /sys, and has to be in a folder of --drives-from if that is given"
         }
         (io::ErrorKind::ReadOnlyFilesystem, false) => "set is_read_only",
         _ => "see why below",
