@@ -93,6 +93,22 @@ claims! {
         "config" => config: Digest,
         /// The VMM's own program (/proc/self/exe).
         "vmm" => vmm: Digest,
+        /// By what the VMM's threads are confined, each once. The VMM says so.
+        "sandbox" => sandbox: Vec<Layer>,
+    }
+}
+
+words! {
+    /// A layer of the VMM's sandbox.
+    pub enum Layer {
+        /// Each thread makes the system calls that it needs (seccomp(2)).
+        Seccomp = "seccomp",
+        /// Each thread reaches the files that it needs (landlock(7)).
+        Landlock = "landlock",
+        /// No thread has a capability (capabilities(7)).
+        Capabilities = "capabilities",
+        /// vCPUs share a core with nothing but this VM (prctl(2), PR_SCHED_CORE), or no core has two threads.
+        Core = "core",
     }
 }
 

@@ -26,7 +26,7 @@
 //!         kernel: "6.12".to_owned(), secretmem: 0x6f, build_id: None, strict_devmem: None, lockdown: None, kexec: None,
 //!         swap: None, ksm: None, yama: None, cmdline: None,
 //!     },
-//!     vm: Vm { kernel: digest, initrd: None, cmdline: digest, config: digest, vmm: digest },
+//!     vm: Vm { kernel: digest, initrd: None, cmdline: digest, config: digest, vmm: digest, sandbox: vec![] },
 //!     mem: vec![Memory {
 //!         backing: Backing::Secret, flags: EXCLUSIVE, pages: 511, huge: 0, pool: 0, direct_mapped: 0, aliases: 0,
 //!         slots: vec![Slot { gpa: 0, size: 512 * page }],
@@ -68,7 +68,7 @@ pub use appraisal::{Appraisal, Check, Status, Submod};
 #[cfg(feature = "verify")]
 pub use check::{Expected, appraise};
 pub use claim::ClaimError;
-pub use claims::{Backing, Claims, Host, Kexec, Lockdown, Memory, Slot, Vm};
+pub use claims::{Backing, Claims, Host, Kexec, Layer, Lockdown, Memory, Slot, Vm};
 pub use hex::{BuildId, Digest, Hasher, Nonce, NotHex, PcrValue};
 pub use key::{KeyError, PrivateKey, PublicKey};
 #[cfg(feature = "verify")]

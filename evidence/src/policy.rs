@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::claims::{Kexec, Lockdown};
+use super::claims::{Kexec, Layer, Lockdown};
 use super::hex::{BuildId, Digest, PcrValue};
 
 /// A policy file.
@@ -89,6 +89,8 @@ pub struct VmPolicy {
     pub config: Option<Accept<Digest>>,
     /// The VMM.
     pub vmm: Option<Accept<Digest>>,
+    /// Layers of the VMM's sandbox that are on, perhaps among others.
+    pub sandbox: Option<Vec<Layer>>,
 }
 
 /// What its memory has to be, beside secret.

@@ -5,7 +5,7 @@
 use zeroize::Zeroizing;
 
 use super::cbor::Value;
-use super::claims::{Backing, Claims, Host, Kexec, Lockdown, Memory, Slot, Vm};
+use super::claims::{Backing, Claims, Host, Kexec, Layer, Lockdown, Memory, Slot, Vm};
 use super::hex::{Digest, Nonce};
 use super::key::PrivateKey;
 use super::{PROFILE, cose};
@@ -45,6 +45,7 @@ pub(super) fn claims() -> Claims {
         cmdline: Digest::of(b"console=ttyS0"),
         config: Digest::of(b"{}"),
         vmm: Digest::of(b"vmm"),
+        sandbox: vec![Layer::Seccomp, Layer::Landlock],
     };
     let memory = Memory {
         backing: Backing::Secret,

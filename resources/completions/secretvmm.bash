@@ -32,7 +32,7 @@ _secretvmm() {
 
     case "${cmd}" in
         secretvmm)
-            opts="-h -V --kernel --initrd --cmdline --mem --cpus --backing --memory --disk --net --vsock --rng --api-sock --config-file --no-api --id --metadata --http-api-max-payload-size --mmds-size-limit --attestation-key --level --log-level --log-path --show-level --show-log-origin --module --metrics-path --boot-timer --no-seccomp --no-landlock --drives-from --keep-capabilities --seccomp-filter --enable-pci --shutdown-timeout --start-time-us --start-time-cpu-us --parent-cpu-time-us --help --version attest public-key measure"
+            opts="-h -V --kernel --initrd --cmdline --mem --cpus --backing --memory --disk --net --vsock --rng --api-sock --config-file --no-api --id --metadata --http-api-max-payload-size --mmds-size-limit --attestation-key --level --log-level --log-path --show-level --show-log-origin --module --metrics-path --boot-timer --no-seccomp --no-landlock --drives-from --no-core-scheduling --keep-capabilities --seccomp-filter --enable-pci --shutdown-timeout --start-time-us --start-time-cpu-us --parent-cpu-time-us --help --version attest public-key measure"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_secretvmm_global_optspecs
-    string join \n kernel= initrd= cmdline= mem= cpus= backing= memory= disk= net= vsock= rng api-sock= config-file= no-api id= metadata= http-api-max-payload-size= mmds-size-limit= attestation-key= log-level= log-path= show-level show-log-origin module= metrics-path= boot-timer no-seccomp no-landlock drives-from= keep-capabilities seccomp-filter= enable-pci shutdown-timeout= start-time-us= start-time-cpu-us= parent-cpu-time-us= h/help V/version
+    string join \n kernel= initrd= cmdline= mem= cpus= backing= memory= disk= net= vsock= rng api-sock= config-file= no-api id= metadata= http-api-max-payload-size= mmds-size-limit= attestation-key= log-level= log-path= show-level show-log-origin module= metrics-path= boot-timer no-seccomp no-landlock drives-from= no-core-scheduling keep-capabilities seccomp-filter= enable-pci shutdown-timeout= start-time-us= start-time-cpu-us= parent-cpu-time-us= h/help V/version
 end
 
 function __fish_secretvmm_needs_command
@@ -58,6 +58,7 @@ complete -c secretvmm -n "__fish_secretvmm_needs_command" -l show-log-origin -d 
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l boot-timer -d 'Log how long the guest takes to boot, when it writes 123 to 0xc0000000'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-seccomp -d 'Let every thread make every system call; by default each is confined to those that it needs'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-landlock -d 'Let threads reach every file of this user; by default they are confined to those that they need (Landlock)'
+complete -c secretvmm -n "__fish_secretvmm_needs_command" -l no-core-scheduling -d 'Let vCPUs share a core with other processes; by default, where the host can, they do so with each other only'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l keep-capabilities -d 'Keep the rights of root\'s that this process has; by default they are given up before the guest runs'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -l enable-pci -d 'Accepted for callers of Firecracker, with a warning: every device here is on virtio-mmio'
 complete -c secretvmm -n "__fish_secretvmm_needs_command" -s h -l help -d 'Print this help; -h prints a summary'

@@ -187,7 +187,7 @@ fn claims(yama: u64) -> Result<Claims> {
         cmdline: None,
     };
     let digest = Digest::of(b"");
-    let vm = Vm { kernel: digest, initrd: None, cmdline: digest, config: digest, vmm: digest };
+    let vm = Vm { kernel: digest, initrd: None, cmdline: digest, config: digest, vmm: digest, sandbox: vec![] };
     let memory = Memory {
         backing: Backing::Secret,
         flags: 1,

@@ -138,6 +138,7 @@ fn vcpus(kvm: &Kvm, vm: &VmFd, cpus: u8, entry: Entry) -> Result<Vec<(u8, kvm_io
     let mut vcpus = Vec::new();
     for id in 0..cpus {
         let fd = vm.create_vcpu(u64::from(id)).map_err(error("create a vCPU"))?;
+        kvm::enforce_features(kvm, &fd);
         cpuid::set_cpuid(&fd, &supported, topology, id)?;
         msr::set_boot_msrs(&fd)?;
         regs::set_fpu(&fd)?;

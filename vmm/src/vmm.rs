@@ -86,6 +86,7 @@ pub struct Vmm {
     vm: VmFd,
     populating: Populating,
     ram: GuestRam,
+    own_core: bool,
 }
 
 impl Vmm {
@@ -99,7 +100,7 @@ impl Vmm {
         ram: GuestRam,
     ) -> Self {
         let (state, threads, populating) = (State::Configured, Vec::new(), Populating::default());
-        Self { state, threads, vcpus, control, platform, devices, vm, populating, ram }
+        Self { state, threads, vcpus, control, platform, devices, vm, populating, ram, own_core: false }
     }
 
     /// Where the VM stands.
@@ -133,6 +134,11 @@ impl Vmm {
     /// The virtio devices.
     pub fn devices(&self) -> &VirtioDevices {
         &self.devices
+    }
+
+    /// Whether its vCPUs share a core with each other only.
+    pub fn has_own_core(&self) -> bool {
+        self.own_core
     }
 
     /// Guest RAM.
@@ -170,9 +176,12 @@ impl Vmm {
     pub fn start(&mut self, sandbox: Sandbox, files: &Files) -> Result<(), Error> {
         self.expect(State::Configured, "started")?;
         sandbox.confine_files(files)?;
+        self.own_core = sandbox.own_core();
         for vcpu in std::mem::take(&mut self.vcpus) {
             self.threads.push(vcpu.spawn(sandbox)?);
         }
+        // And so does this thread, with another one: keys are in its registers.
+        sandbox.own_core();
         self.populating = self.ram.populate_beside_guest(sandbox).map_err(kvm::Error::Thread)?;
         // After the threads, which would have inherited it.
         sandbox.confine(Thread::Main)?;

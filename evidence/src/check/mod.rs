@@ -192,7 +192,18 @@ fn vm_submod(vm: &Vm, policy: &VmPolicy, references: &ReferenceValues) -> Submod
     accepted(&mut report, "cmdline", Some(&vm.cmdline), policy.cmdline.as_ref(), &known.cmdline);
     accepted(&mut report, "config", Some(&vm.config), policy.config.as_ref(), &known.config);
     accepted(&mut report, "vmm", Some(&vm.vmm), policy.vmm.as_ref(), &known.vmm);
+    let layers = words(&vm.sandbox);
+    wanted(&mut report, "sandbox", Some(&layers), policy.sandbox.as_ref(), |is, want| {
+        one(want.iter().all(|layer| vm.sandbox.contains(layer)), is, format_args!("at least {}", words(want)))
+    });
     report
+}
+
+fn words(words: &[impl Display]) -> String {
+    match words {
+        [] => "nothing".to_owned(),
+        words => words.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+    }
 }
 
 fn memory_submod(files: &[Memory], policy: &MemoryPolicy) -> Submod {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::claims::{Kexec, Lockdown};
+use crate::claims::{Kexec, Layer, Lockdown};
 use crate::testing::{MADE_AT, claims, key, nonce, other_key, token};
 
 /// A policy that asks for everything, and what it refers to.
@@ -20,6 +20,7 @@ fn strict() -> (Value, ReferenceValues) {
         "vm": {
             "kernel": "reference", "initrd": "reference", "cmdline": [good.vm.cmdline],
             "config": [good.vm.config], "vmm": "reference",
+            "sandbox": ["seccomp"],
         },
         "mem": { "allow_missing_pages": false },
     });
@@ -213,6 +214,8 @@ fn appraise_vm_that_differs_is_refused_claim_by_claim() {
     assert_eq!(refusals(|claims| claims.vm.cmdline = other), ["vm.cmdline"]);
     assert_eq!(refusals(|claims| claims.vm.config = other), ["vm.config"]);
     assert_eq!(refusals(|claims| claims.vm.vmm = other), ["vm.vmm"]);
+    assert_eq!(refusals(|claims| claims.vm.sandbox = vec![]), ["vm.sandbox"]);
+    assert_eq!(refusals(|claims| claims.vm.sandbox = vec![Layer::Landlock]), ["vm.sandbox"]);
     // The right digest in the wrong place.
     assert_eq!(refusals(|claims| claims.vm.kernel = claims.vm.vmm), ["vm.kernel"]);
 

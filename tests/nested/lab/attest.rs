@@ -107,7 +107,7 @@ fn policy(vm: &Vm) -> Result<Value> {
         "vm": {
             "kernel": [kernel_digest(&fs::read(artifact(GUEST_BZIMAGE)?)?)?], "initrd": "none",
             "cmdline": [Digest::of(cmdline.as_bytes())], "config": [Digest::of(config.to_string().as_bytes())],
-            "vmm": "reference",
+            "vmm": "reference", "sandbox": ["seccomp", "landlock", "capabilities", "core"],
         },
         "mem": { "max_aliases": 8 },
     }))

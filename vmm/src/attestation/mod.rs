@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use secretvmm_evidence::{
-    Backing, Claims, Digest, Hasher, Memory, Nonce, PROFILE, PrivateKey, PublicKey, Slot, Vm, cbor, cose,
+    Backing, Claims, Digest, Hasher, Layer, Memory, Nonce, PROFILE, PrivateKey, PublicKey, Slot, Vm, cbor, cose,
 };
 use vm_memory::GuestMemoryBackend;
 
@@ -108,6 +108,8 @@ pub struct Facts<'a> {
     pub secretmem: u32,
     /// What was measured before the VM ran; None if nobody wanted it.
     pub measured: Option<&'a Measured>,
+    /// By what the VMM's threads are confined.
+    pub sandbox: Vec<Layer>,
 }
 
 impl Attestor {
@@ -137,7 +139,14 @@ impl Attestor {
             nonce,
             profile: PROFILE.to_owned(),
             host: host::ask(Path::new("/"), secretmem, self.strict_devmem).map_err(Error::Ask)?,
-            vm: Vm { kernel: loaded.kernel, initrd: loaded.initrd, cmdline: loaded.cmdline, config, vmm: self.vmm },
+            vm: Vm {
+                kernel: loaded.kernel,
+                initrd: loaded.initrd,
+                cmdline: loaded.cmdline,
+                config,
+                vmm: self.vmm,
+                sandbox: facts.sandbox.clone(),
+            },
             mem: vec![memory],
         };
         Ok(cose::sign(&claims, &self.key)?)

@@ -212,6 +212,9 @@ struct General {
     /// anywhere but in /proc and /sys
     #[arg(long, value_name = "FOLDER")]
     drives_from: Vec<PathBuf>,
+    /// Let vCPUs share a core with other processes; by default, where the host can, they do so with each other only
+    #[arg(long)]
+    no_core_scheduling: bool,
     /// Keep the rights of root's that this process has; by default they are given up before the guest runs
     #[arg(long)]
     keep_capabilities: bool,
@@ -395,7 +398,12 @@ impl Cli {
 
 impl General {
     fn sandbox(&self) -> Sandbox {
-        Sandbox { seccomp: !self.no_seccomp, landlock: !self.no_landlock, capabilities: !self.keep_capabilities }
+        Sandbox {
+            seccomp: !self.no_seccomp,
+            landlock: !self.no_landlock,
+            capabilities: !self.keep_capabilities,
+            core: !self.no_core_scheduling,
+        }
     }
 
     /// A layer that is left out is told of.
@@ -405,6 +413,9 @@ impl General {
         }
         if self.no_landlock {
             log::warn!("threads may reach every file of this user (--no-landlock)");
+        }
+        if self.no_core_scheduling {
+            log::warn!("vCPUs may share a core with other processes (--no-core-scheduling)");
         }
         if self.keep_capabilities {
             log::warn!("threads keep the capabilities of this process (--keep-capabilities)");

@@ -351,7 +351,9 @@ impl Controller {
             Live::GetAttestation(nonce) => {
                 let attestor = self.attestor.as_ref().ok_or(attestation::Error::NoKey);
                 let (ram, secretmem, measured) = (vmm.ram(), vmm.secretmem_features(), self.measured.as_ref());
-                let token = attestor.and_then(|attestor| attestor.token(nonce, &Facts { ram, secretmem, measured }));
+                let sandbox = self.options.sandbox.layers(vmm.has_own_core());
+                let facts = Facts { ram, secretmem, measured, sandbox };
+                let token = attestor.and_then(|attestor| attestor.token(nonce, &facts));
                 let token = token.map_err(|err| Fault::from_error(&err))?;
                 Ok(Reply::Attestation(Attestation::new(&token)))
             }

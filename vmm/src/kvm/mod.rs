@@ -13,7 +13,7 @@ pub use kick::install_handler as install_kick_handler;
 pub use vcpu::{Vcpu, VcpuThread};
 pub use vm::{
     SECRETMEM_EXCLUSIVE, SECRETMEM_HUGE, SECRETMEM_IMAGE, SECRETMEM_MEMSLOT, SECRETMEM_PFNCACHE, SECRETMEM_POOL, check,
-    create, open, secretmem_features, secretmem_features_of_vm,
+    create, enforce_features, open, secretmem_features, secretmem_features_of_vm,
 };
 
 /// What can go wrong before a guest runs.

@@ -3,10 +3,10 @@
 #![allow(unsafe_code)] // KVM_SET_USER_MEMORY_REGION takes addresses of this process.
 
 use kvm_bindings::{
-    KVM_CAP_PMU_CAPABILITY, KVM_PIT_SPEAKER_DUMMY, KVM_PMU_CAP_DISABLE, kvm_enable_cap, kvm_pit_config,
-    kvm_userspace_memory_region,
+    KVM_CAP_ENFORCE_PV_FEATURE_CPUID, KVM_CAP_PMU_CAPABILITY, KVM_PIT_SPEAKER_DUMMY, KVM_PMU_CAP_DISABLE,
+    kvm_enable_cap, kvm_pit_config, kvm_userspace_memory_region,
 };
-use kvm_ioctls::{Cap, Kvm, VmFd};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryBackend;
 
 use super::{Error, vm_error};
@@ -105,6 +105,19 @@ fn set_memslots(vm: &VmFd, memory: &GuestMemory) -> Result<(), Error> {
         unsafe { vm.set_user_memory_region(slot) }.map_err(vm_error("register guest memory"))?;
     }
     Ok(())
+}
+
+/// What CPUID does not offer of KVM's own features the guest does not get either, by MSR or hypercall. An older KVM does not
+/// look.
+pub fn enforce_features(kvm: &Kvm, vcpu: &VcpuFd) {
+    if kvm.check_extension_raw(KVM_CAP_ENFORCE_PV_FEATURE_CPUID.into()) <= 0 {
+        return;
+    }
+    let mut cap = kvm_enable_cap { cap: KVM_CAP_ENFORCE_PV_FEATURE_CPUID, ..Default::default() };
+    cap.args[0] = 1;
+    if let Err(err) = vcpu.enable_cap(&cap) {
+        log::warn!("A guest may use features of KVM that it is not offered: {err}");
+    }
 }
 
 /// The guest gets no performance counters: CPUID has none, and KVM then need not emulate the

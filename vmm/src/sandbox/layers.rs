@@ -3,10 +3,12 @@
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
+use secretvmm_evidence::Layer;
+
 use super::error::Error;
 use super::files::Files;
 use super::filter::Thread;
-use super::{landlock, seccomp};
+use super::{landlock, seccomp, speculation};
 
 /// Which layers the VMM's threads are confined by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +19,13 @@ pub struct Sandbox {
     pub landlock: bool,
     /// No thread has rights of root's (capabilities(7)).
     pub capabilities: bool,
+    /// vCPUs share a core with each other only.
+    pub core: bool,
 }
 
 impl Default for Sandbox {
     fn default() -> Self {
-        Self { seccomp: true, landlock: true, capabilities: true }
+        Self { seccomp: true, landlock: true, capabilities: true, core: true }
     }
 }
 
@@ -65,11 +69,31 @@ impl Sandbox {
         if self.capabilities {
             give_up_capabilities().map_err(|err| Error::Capabilities(err.into()))?;
         }
+        if thread == Thread::Vcpu {
+            speculation::keep_from_others();
+        }
         if thread != Thread::Main {
             // The others open nothing.
             self.confine_files(&Files::default())?;
         }
         self.filter(thread)
+    }
+
+    /// Has the calling thread, and those that it starts from now on, share a core with each other only. Whether that
+    /// is so: a host may lack it.
+    pub fn own_core(self) -> bool {
+        self.core && speculation::own_core()
+    }
+
+    /// What a token says. `core`: what [`Self::own_core`] has said.
+    pub fn layers(self, core: bool) -> Vec<Layer> {
+        let all = [
+            (Layer::Seccomp, self.seccomp),
+            (Layer::Landlock, self.landlock),
+            (Layer::Capabilities, self.capabilities),
+            (Layer::Core, core),
+        ];
+        all.into_iter().filter_map(|(layer, on)| on.then_some(layer)).collect()
     }
 
     fn filter(self, thread: Thread) -> Result<(), Error> {

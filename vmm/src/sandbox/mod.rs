@@ -19,6 +19,7 @@ mod layers;
 mod policy;
 mod process;
 mod seccomp;
+mod speculation;
 
 pub use error::Error;
 pub use files::{Files, anywhere};

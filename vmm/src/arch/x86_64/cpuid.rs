@@ -21,6 +21,11 @@ const AMD_ECX1_TOPOLOGY: u32 = 1 << 22;
 const AMD_ECX1_PERF_CORE: u32 = 1 << 23;
 const AMD_ECX1_PERF_NB: u32 = 1 << 24;
 
+/// Of what KVM offers to guests by name (`<asm/kvm_para.h>`): its clock, old and new and that it is stable (bits 0, 3, 24),
+/// and that ports need no delay (1), which KVM does nothing for. All else makes KVM write to guest memory, as for stolen
+/// time, or take orders by hypercall.
+const KVM_FEATURES: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 24;
+
 /// Leaves that describe what this VMM does not give: performance counters, nested SVM, memory
 /// encryption, and the second topology leaf, whose answers would contradict leaf 0xb.
 const HIDDEN: [u32; 6] = [0xa, 0x1f, 0x8000_000a, 0x8000_001f, 0x8000_0022, 0x8000_0026];
@@ -83,6 +88,7 @@ fn adjust(entry: &mut kvm_cpuid_entry2, topology: Topology, id: u8) {
                 set(&mut entry.ecx, AMD_ECX1_CMP_LEGACY, cpus > 1);
             }
         }
+        0x4000_0001 => entry.eax &= KVM_FEATURES,
         // Core count and size of the core id, read on AMD.
         0x8000_0008 => entry.ecx = topology.core_bits() << 12 | (cpus - 1),
         0x8000_001d => share_cache(entry, topology, false),
@@ -143,7 +149,7 @@ mod tests {
             entry(1, 0, ECX1_VMX),
             entry(0xb, 0, 0),
             entry(0xa, 7, 0),
-            entry(0x4000_0001, 0x0100_0000, 0),
+            entry(0x4000_0001, 0x0101_feff, 0),
             entry(0x8000_0001, 0, AMD_ECX1_SVM | AMD_ECX1_TOPOLOGY),
             entry(0x8000_0008, 0x3028, 0),
             entry(0x8000_001e, 0, 0xff),
@@ -168,12 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn for_vcpu_hides_nesting_and_counters_and_keeps_kvm_leaves() {
+    fn for_vcpu_hides_nesting_and_counters_and_of_kvm_all_but_its_clock() {
         let entries = guest(1, 0);
         assert_eq!(leaf(1, 0, &entries).ecx & ECX1_VMX, 0);
         assert_ne!(leaf(1, 0, &entries).ecx & ECX1_HYPERVISOR, 0);
         assert_eq!(leaf(0x8000_0001, 0, &entries).ecx & AMD_ECX1_SVM, 0);
         assert!(entries.iter().all(|entry| entry.function != 0xa));
-        assert_eq!(leaf(0x4000_0001, 0, &entries).eax, 0x0100_0000);
+        assert_eq!(leaf(0x4000_0001, 0, &entries).eax, 0x0100_000b);
     }
 }
