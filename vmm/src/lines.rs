@@ -34,15 +34,20 @@ enum Output {
 }
 
 /// Opens a file or named pipe for output to be appended to; makes a file if there is none. A pipe without a reader is
-/// opened as well, and writing never waits for one.
+/// opened as well, and writing never waits for one. A symbolic link is not followed: whoever may write to its folder would
+/// say where the output goes.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's; and it is a symbolic link.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Also for reading: a pipe would refuse a writer as long as nobody reads.
     let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    options.open(path)
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
+    options.open(path).map_err(|err| match err.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::other("it is a symbolic link; name the file that it leads to"),
+        _ => err,
+    })
 }
 
 impl Lines {
@@ -138,6 +143,18 @@ mod tests {
         let long = "x".repeat(1 << 20) + "\n";
         assert_eq!(lines.write(&long).unwrap_err().kind(), ErrorKind::WouldBlock);
         assert!(Lines::open(folder.as_path()).is_err());
+    }
+
+    #[test]
+    fn open_follows_no_symbolic_link() {
+        let (folder, path) = fifo();
+        let link = folder.as_path().join("link");
+        for target in [path, folder.as_path().join("nothing")] {
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            assert!(Lines::open(&link).unwrap_err().to_string().contains("symbolic link"));
+            std::fs::remove_file(&link).unwrap();
+        }
+        assert!(!folder.as_path().join("nothing").exists());
     }
 
     #[test]

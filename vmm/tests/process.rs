@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the process has given up before it reads anything.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unsafe_code)] // A child's filter is there before its program.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 struct Ends(Child);
 
@@ -49,6 +52,44 @@ fn process_has_a_filter_no_core_no_new_privileges_and_no_inherited_file() {
     // The control: the same program's parent has it.
     let own = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|file| fs::read_link(file.path()).ok());
     assert!(own.into_iter().count() > 3);
+}
+
+/// Starts the program on a kernel that seems to lack a system call, and waits for its end, or for its API.
+fn start_without(call: i64, flags: &[&str]) -> (Option<i32>, String) {
+    let action = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    let rules = [(call, vec![])].into();
+    let filter: BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::Allow, action, TargetArch::x86_64).unwrap().try_into().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("api.sock");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secretvmm"));
+    command.arg("--api-sock").arg(&socket).args(flags).stdin(Stdio::null()).stderr(Stdio::piped());
+    // SAFETY: the filter is made already; to apply it is two system calls.
+    unsafe { command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(std::io::Error::other)) };
+    let mut child = Ends(command.spawn().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !socket.exists() && child.0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "It neither starts nor ends");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let code = child.0.try_wait().unwrap().and_then(|status| status.code());
+    let mut stderr = child.0.stderr.take().unwrap();
+    drop(child);
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    (code, said)
+}
+
+#[test]
+fn host_without_a_layer_is_refused_with_the_switch_that_does_without() {
+    for (call, switch) in [(libc::SYS_landlock_create_ruleset, "--no-landlock"), (libc::SYS_seccomp, "--no-seccomp")] {
+        let (code, said) = start_without(call, &[]);
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.lines().count() == 1 && said.contains(switch), "{said}");
+        let (code, said) = start_without(call, &[switch]);
+        assert_eq!(code, None, "{said}");
+        assert!(said.contains("warning: threads may") && said.contains(switch), "{said}");
+    }
 }
 
 #[test]
