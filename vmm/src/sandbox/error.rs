@@ -18,7 +18,7 @@ pub enum Error {
         /// Whose they are.
         thread: Thread,
         /// What went wrong.
-        source: seccompiler::Error,
+        source: io::Error,
     },
     /// A kernel without CONFIG_SECURITY_LANDLOCK, or booted without it.
     #[error(

@@ -4,10 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use seccompiler::{
-    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
-
 /// What a thread is for, which decides what it may ask of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thread {
@@ -49,30 +45,31 @@ pub(super) struct Policy {
 }
 
 /// What arguments must be like, all of them.
-type Conditions = Vec<Condition>;
+pub(super) type Conditions = Vec<Condition>;
 
-/// What one argument must be like.
+/// What one argument must be like: its lower half, of which `mask` counts.
 #[derive(Debug)]
 pub(super) struct Condition {
-    argument: u8,
-    width: SeccompCmpArgLen,
-    comparison: SeccompCmpOp,
-    value: u64,
+    pub(super) argument: u8,
+    pub(super) mask: u32,
+    pub(super) value: u32,
+    /// The upper half counts, too, and has to be 0.
+    pub(super) wide: bool,
 }
 
 /// An `int` is this. The kernel ignores the upper half.
-pub(super) fn is(argument: u8, value: u64) -> Condition {
-    Condition { argument, width: SeccompCmpArgLen::Dword, comparison: SeccompCmpOp::Eq, value }
+pub(super) fn is(argument: u8, value: u32) -> Condition {
+    Condition { argument, mask: u32::MAX, value, wide: false }
 }
 
 /// A pointer is null: all 64 bits count.
 pub(super) fn is_null(argument: u8) -> Condition {
-    Condition { argument, width: SeccompCmpArgLen::Qword, comparison: SeccompCmpOp::Eq, value: 0 }
+    Condition { argument, mask: u32::MAX, value: 0, wide: true }
 }
 
 /// An `int` has none of the bits of `mask`.
-fn lacks(argument: u8, mask: u64) -> Condition {
-    Condition { argument, width: SeccompCmpArgLen::Dword, comparison: SeccompCmpOp::MaskedEq(mask), value: 0 }
+fn lacks(argument: u8, mask: u32) -> Condition {
+    Condition { argument, mask, value: 0, wide: false }
 }
 
 impl Policy {
@@ -83,10 +80,16 @@ impl Policy {
     }
 
     /// Allows `call` if its argument number `argument`, an `int` counted from 0, is one of `values`.
-    pub(super) fn only(mut self, call: i64, argument: u8, values: &[u64]) -> Self {
+    pub(super) fn only(mut self, call: i64, argument: u8, values: &[u32]) -> Self {
         let conditions = self.only.entry(call).or_default();
         conditions.extend(values.iter().map(|value| vec![is(argument, *value)]));
         self
+    }
+
+    /// Allows these requests of drivers (ioctl(2)), of which the kernel takes the lower half.
+    pub(super) fn requests(self, requests: &[u64]) -> Self {
+        let requests: Vec<_> = requests.iter().map(|request| *request as u32).collect();
+        self.only(libc::SYS_ioctl, 1, &requests)
     }
 
     /// Allows `call` if all `conditions` hold.
@@ -96,7 +99,7 @@ impl Policy {
     }
 
     /// Allows `call` if its argument number `argument` has none of the bits of `mask`.
-    pub(super) fn without(self, call: i64, argument: u8, mask: u64) -> Self {
+    pub(super) fn without(self, call: i64, argument: u8, mask: u32) -> Self {
         self.if_all(call, vec![lacks(argument, mask)])
     }
 
@@ -105,23 +108,15 @@ impl Policy {
         self.only.keys().filter(|call| self.any.contains(call)).copied().collect()
     }
 
-    pub(super) fn filter(self) -> Result<SeccompFilter, seccompiler::Error> {
-        // A call with no rules is allowed with any arguments.
-        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = self.any.iter().map(|call| (*call, Vec::new())).collect();
-        for (call, conditions) in self.only {
-            let alternatives = conditions
-                .into_iter()
-                .map(|all| SeccompRule::new(all.into_iter().map(Condition::compiled).collect::<Result<_, _>>()?));
-            rules.insert(call, alternatives.collect::<Result<_, _>>()?);
-        }
-        let (forbidden, allowed) = (SeccompAction::Trap, SeccompAction::Allow);
-        Ok(SeccompFilter::new(rules, forbidden, allowed, TargetArch::x86_64)?)
+    /// The numbers of what is allowed, in order, and the arguments with which; None: with any.
+    pub(super) fn calls(&self) -> BTreeMap<u32, Option<&[Conditions]>> {
+        let any = self.any.iter().map(|call| (number(*call), None));
+        let only = self.only.iter().map(|(call, alternatives)| (number(*call), Some(alternatives.as_slice())));
+        any.chain(only).collect()
     }
 }
 
-impl Condition {
-    fn compiled(self) -> Result<SeccompCondition, seccompiler::BackendError> {
-        let Self { argument, width, comparison, value } = self;
-        SeccompCondition::new(argument, width, comparison, value)
-    }
+/// No call's number has more bits.
+fn number(call: i64) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
 }

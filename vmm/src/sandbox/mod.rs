@@ -11,6 +11,7 @@
 //! A forbidden call is not made: the kernel sends SIGSYS instead, which ends the process with a line
 //! that names the call ([`crate::signals`]) and exit code 148, as in Firecracker.
 
+mod bpf;
 mod error;
 mod files;
 mod filter;

@@ -35,7 +35,7 @@ pub(super) fn of(thread: Thread) -> Policy {
 /// The whole process, before it reads anything that somebody else wrote: what a start takes, and what any thread does later.
 /// Who takes it over executes no program and reaches no network.
 fn start() -> Policy {
-    let executable = libc::PROT_EXEC as u64;
+    let executable = libc::PROT_EXEC.unsigned_abs();
     Policy::default()
         // Files.
         .any(&[libc::SYS_openat, libc::SYS_open, libc::SYS_close, libc::SYS_read, libc::SYS_write, libc::SYS_readv])
@@ -62,15 +62,15 @@ fn start() -> Policy {
         // Signals, within the process.
         .any(&[libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack])
         .any(&[libc::SYS_signalfd4, libc::SYS_restart_syscall])
-        .if_all(libc::SYS_tgkill, vec![is(0, std::process::id().into())])
+        .if_all(libc::SYS_tgkill, vec![is(0, std::process::id())])
         // Waiting, and time.
         .any(&[libc::SYS_poll, libc::SYS_ppoll, libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_wait])
         .any(&[libc::SYS_epoll_pwait, libc::SYS_eventfd2, libc::SYS_timerfd_create, libc::SYS_timerfd_settime])
         .any(&[libc::SYS_timerfd_gettime, libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_clock_gettime])
         .any(&[libc::SYS_clock_getres, libc::SYS_gettimeofday, libc::SYS_pipe2])
         // Unix sockets. A MTU is asked of one.
-        .only(libc::SYS_socket, 0, &[libc::AF_UNIX as u64])
-        .only(libc::SYS_socketpair, 0, &[libc::AF_UNIX as u64])
+        .only(libc::SYS_socket, 0, &[libc::AF_UNIX.unsigned_abs()])
+        .only(libc::SYS_socketpair, 0, &[libc::AF_UNIX.unsigned_abs()])
         .any(&[libc::SYS_bind, libc::SYS_listen, libc::SYS_connect, libc::SYS_accept4, libc::SYS_shutdown])
         .any(&[libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg])
         .any(&[libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_getsockname, libc::SYS_getpeername])
@@ -79,7 +79,7 @@ fn start() -> Policy {
         .any(&[libc::SYS_getgid, libc::SYS_getegid, libc::SYS_getgroups, libc::SYS_uname, libc::SYS_sysinfo])
         .any(&[libc::SYS_getrandom, libc::SYS_umask, libc::SYS_getrlimit, libc::SYS_setrlimit])
         .if_all(libc::SYS_prlimit64, vec![is(0, 0)])
-        .if_all(libc::SYS_prlimit64, vec![is(0, std::process::id().into())])
+        .if_all(libc::SYS_prlimit64, vec![is(0, std::process::id())])
         .any(&[libc::SYS_prctl, libc::SYS_capget, libc::SYS_capset, libc::SYS_seccomp])
         .any(&[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self])
 }
@@ -88,7 +88,7 @@ fn start() -> Policy {
 fn main() -> Policy {
     sockets(host_sides(common()))
         // A guest that connects over vsock gets a unix socket of the host's, and no other kind.
-        .only(libc::SYS_socket, 0, &[libc::AF_UNIX as u64])
+        .only(libc::SYS_socket, 0, &[libc::AF_UNIX.unsigned_abs()])
         .any(&[libc::SYS_connect])
         // The event loop itself is made after a VM was started from flags: epoll, its signals, timers
         // and wake-ups, standard input once more.
@@ -119,7 +119,7 @@ fn main() -> Policy {
         .if_all(libc::SYS_tgkill, to_this_process(libc::SIGRTMIN()))
         // Whether standard input is a terminal, and its raw mode; for evidence, what KVM can do with secret memory.
         // A network driver that resets its device has to wait for what it takes, and main tells the TAP then.
-        .only(libc::SYS_ioctl, 1, &[libc::TCGETS, TCGETS2, KVM_CHECK_EXTENSION, TUNSETOFFLOAD])
+        .requests(&[libc::TCGETS, TCGETS2, KVM_CHECK_EXTENSION, TUNSETOFFLOAD])
 }
 
 /// HTTP: clients come in over the listening socket, and calls go to the main thread. It opens nothing.
@@ -128,7 +128,7 @@ fn api() -> Policy {
         // The runtime is made in this thread: epoll, the descriptor that wakes it, and a pair of sockets
         // that tells the process's own user.
         .any(&[libc::SYS_epoll_create1, libc::SYS_eventfd2])
-        .only(libc::SYS_socketpair, 0, &[libc::AF_UNIX as u64])
+        .only(libc::SYS_socketpair, 0, &[libc::AF_UNIX.unsigned_abs()])
         .any(&[libc::SYS_setsockopt, libc::SYS_getsockname])
 }
 
@@ -140,19 +140,15 @@ fn vcpu() -> Policy {
         .if_all(libc::SYS_sendto, vec![is_null(4)])
         .if_all(libc::SYS_recvfrom, vec![is_null(4)])
         .any(&[libc::SYS_shutdown])
-        .only(
-            libc::SYS_ioctl,
-            1,
-            &[
-                KVM_RUN,
-                // After a pause, for kvm-clock.
-                KVM_KVMCLOCK_CTRL,
-                // Where a guest stood that cannot go on.
-                KVM_GET_REGS,
-                // What the guest's network driver takes.
-                TUNSETOFFLOAD,
-            ],
-        )
+        .requests(&[
+            KVM_RUN,
+            // After a pause, for kvm-clock.
+            KVM_KVMCLOCK_CTRL,
+            // Where a guest stood that cannot go on.
+            KVM_GET_REGS,
+            // What the guest's network driver takes.
+            TUNSETOFFLOAD,
+        ])
 }
 
 /// Guest RAM's pages, and a line in the log, which names the limit.
@@ -165,7 +161,7 @@ fn populate() -> Policy {
 
 /// What any thread needs: memory, locks, time, its own end.
 fn common() -> Policy {
-    let executable = libc::PROT_EXEC as u64;
+    let executable = libc::PROT_EXEC.unsigned_abs();
     Policy::default()
         // Descriptors that are open: eventfds, sockets, files, pipes, terminal.
         // A line is written to standard error only if that need not be waited for.
@@ -196,7 +192,7 @@ fn common() -> Policy {
         .any(&[libc::SYS_getpid, libc::SYS_gettid])
         // A handler that ends the process gives the terminal its settings back first; sockets are
         // made non-blocking.
-        .only(libc::SYS_ioctl, 1, &[libc::TCSETS, TCSETS2, libc::FIONBIO])
+        .requests(&[libc::TCSETS, TCSETS2, libc::FIONBIO])
         .any(&[libc::SYS_exit, libc::SYS_exit_group])
 }
 
@@ -219,9 +215,9 @@ fn sockets(policy: Policy) -> Policy {
 
 /// Conditions of tgkill(2): this process, that signal.
 fn to_this_process(number: c_int) -> Vec<Condition> {
-    vec![is(0, std::process::id().into()), is(2, number.unsigned_abs().into())]
+    vec![is(0, std::process::id()), is(2, number.unsigned_abs())]
 }
 
-fn command(number: c_int) -> u64 {
-    number.unsigned_abs().into()
+fn command(number: c_int) -> u32 {
+    number.unsigned_abs()
 }
