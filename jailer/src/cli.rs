@@ -95,6 +95,8 @@ fn parse_id(text: &str) -> Result<String, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     const LEAST: [&str; 9] =
@@ -117,6 +119,18 @@ mod tests {
         let cli = parse(&["--daemonize", "--", "--config-file", "vm.json", "--daemonize"]).unwrap();
         assert!(cli.daemonize);
         assert_eq!(cli.arguments, ["--config-file", "vm.json", "--daemonize"]);
+    }
+
+    /// `UPDATE=1` writes it.
+    #[test]
+    fn man_page_is_of_this_command_line() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../resources/man/secretvmm-jailer.1");
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Cli::command()).render(&mut page).unwrap();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        assert!(std::fs::read(path).unwrap() == page, "UPDATE=1 cargo test -p secretvmm-jailer man_page");
     }
 
     #[test]
