@@ -44,6 +44,11 @@ impl PrivateKey {
         Self(Box::new(SigningKey::from_bytes(seed)))
     }
 
+    /// The random bytes that it was made from, and can be made from again.
+    pub fn to_seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
     /// Reads PKCS#8 in PEM.
     ///
     /// # Errors

@@ -2,12 +2,15 @@
 //! Tokens: what a verifier far away makes of a hidden guest, and of what is none.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use secretvmm_evidence::Digest;
+use secretvmm_evidence::{Digest, PrivateKey};
 use secretvmm_tests::artifacts::{GUEST_BZIMAGE, REFERENCE_VALUES, artifact};
+use secretvmm_tests::host::process::mappings;
 use serde_json::{Value, json};
 
 use crate::devices::vm::Vm;
@@ -52,8 +55,28 @@ fn token_of_a_hidden_guest_meets_the_right_policy_and_no_other() -> Result<()> {
         token[300] ^= 1;
         fs::write(&verifier.token, token)?;
         verifier.refuses(&good, NONCE, "token: signature")?;
+        // It has signed. The control: this test's own memory, which has the key, and the path of the socket there.
+        let key = PrivateKey::from_pem(&fs::read_to_string(scratch.path("key.pem"))?)?.to_seed();
+        let socket = vm.scratch.path("api.sock");
+        ensure!(
+            holds(std::process::id(), &key[..])? && holds(vm.guest.pid(), socket.as_os_str().as_bytes())?,
+            "INVALID"
+        );
+        ensure!(!holds(vm.guest.pid(), &key[..])?, "The attestation key is in the VMM's ordinary memory");
         vm.power_off()
     })
+}
+
+/// Whether a process has these bytes anywhere in memory that root can read.
+fn holds(pid: u32, bytes: &[u8]) -> Result<bool> {
+    let memory = fs::File::open(format!("/proc/{pid}/mem"))?;
+    let mappings = mappings(pid)?;
+    Ok(mappings.iter().filter(|mapping| mapping.permissions.starts_with('r')).any(|mapping| {
+        let mut found = vec![0; usize::try_from(mapping.end - mapping.start).unwrap_or(0)];
+        // Guest RAM, secret memory and the kernel's own pages refuse.
+        let read = memory.read_at(&mut found, mapping.start).unwrap_or(0);
+        memchr::memmem::find(&found[..read], bytes).is_some()
+    }))
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! Without a hardware TEE that means: a key controlled by this host says that its kernel reports
 //! this (`secretvmm_evidence::MEANING`). docs/attestation.md has the format.
 
+mod hidden;
 pub(crate) mod host;
 mod key;
 
@@ -14,12 +15,13 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use secretvmm_evidence::{
-    Backing, Claims, Digest, Hasher, Layer, Memory, Nonce, PROFILE, PrivateKey, PublicKey, Slot, Vm, cbor, cose,
+    Backing, Claims, Digest, Hasher, Layer, Memory, Nonce, PROFILE, PublicKey, Slot, Vm, cbor, cose,
 };
 use vm_memory::GuestMemoryBackend;
 
 pub use key::Error as KeyError;
 
+use self::hidden::HiddenKey;
 use crate::config::VmConfig;
 use crate::loader::Loaded;
 use crate::memory::GuestRam;
@@ -34,6 +36,9 @@ pub enum Error {
     /// The key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// No memfd_secret(2), or no locked memory left.
+    #[error("The attestation key cannot be kept from the host's kernel")]
+    Hidden(#[from] secretmem::AllocError),
     /// The VMM's own program.
     #[error("The VMM's own program (/proc/self/exe) cannot be measured")]
     Program(#[source] io::Error),
@@ -95,7 +100,7 @@ fn canonical(config: &VmConfig) -> Result<String, Error> {
 /// Makes tokens.
 #[derive(Debug)]
 pub struct Attestor {
-    key: PrivateKey,
+    key: HiddenKey,
     vmm: Digest,
     strict_devmem: Option<bool>,
 }
@@ -118,7 +123,7 @@ impl Attestor {
     /// # Errors
     /// The file is not for this user alone, or has no key.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let (key, vmm) = (key::open_or_create(path)?, own_program().map_err(Error::Program)?);
+        let (key, vmm) = (HiddenKey::open(path)?, own_program().map_err(Error::Program)?);
         log::info!("Tokens are signed with the key in {}", path.display());
         Ok(Self { key, vmm, strict_devmem: host::strict_devmem(Path::new("/")) })
     }
@@ -149,7 +154,7 @@ impl Attestor {
             },
             mem: vec![memory],
         };
-        Ok(cose::sign(&claims, &self.key)?)
+        Ok(self.key.lend(|key| cose::sign(&claims, key))?)
     }
 }
 
