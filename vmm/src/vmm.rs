@@ -181,7 +181,9 @@ impl Vmm {
             self.threads.push(vcpu.spawn(sandbox)?);
         }
         // And so does this thread, with another one: keys are in its registers.
-        sandbox.own_core();
+        if self.own_core {
+            sandbox.own_core();
+        }
         self.populating = self.ram.populate_beside_guest(sandbox).map_err(kvm::Error::Thread)?;
         // After the threads, which would have inherited it.
         sandbox.confine(Thread::Main)?;
