@@ -124,31 +124,26 @@ fn main() -> Policy {
 
 /// HTTP: clients come in over the listening socket, and calls go to the main thread. It opens nothing.
 fn api() -> Policy {
-    sockets(common())
+    sockets(streams(common()))
         // The runtime is made in this thread: epoll, the descriptor that wakes it, and a pair of sockets
         // that tells the process's own user.
         .any(&[libc::SYS_epoll_create1, libc::SYS_eventfd2])
         .only(libc::SYS_socketpair, 0, &[libc::AF_UNIX.unsigned_abs()])
-        .any(&[libc::SYS_setsockopt, libc::SYS_getsockname])
+        .any(&[libc::SYS_getsockname])
 }
 
 /// The guest, and the devices on its behalf: nothing that a guest can make happen here opens a file or makes a socket,
 /// or takes or gives a descriptor.
 fn vcpu() -> Policy {
-    host_sides(common())
-        // vsock's streams, which are connected.
-        .if_all(libc::SYS_sendto, vec![is_null(4)])
-        .if_all(libc::SYS_recvfrom, vec![is_null(4)])
-        .any(&[libc::SYS_shutdown])
-        .requests(&[
-            KVM_RUN,
-            // After a pause, for kvm-clock.
-            KVM_KVMCLOCK_CTRL,
-            // Where a guest stood that cannot go on.
-            KVM_GET_REGS,
-            // What the guest's network driver takes.
-            TUNSETOFFLOAD,
-        ])
+    host_sides(common()).requests(&[
+        KVM_RUN,
+        // After a pause, for kvm-clock.
+        KVM_KVMCLOCK_CTRL,
+        // Where a guest stood that cannot go on.
+        KVM_GET_REGS,
+        // What the guest's network driver takes.
+        TUNSETOFFLOAD,
+    ])
 }
 
 /// Guest RAM's pages, and a line in the log, which names the limit.
@@ -198,19 +193,26 @@ fn common() -> Policy {
 
 /// The host's side of virtio devices, which both the main thread and vCPUs serve.
 fn host_sides(policy: Policy) -> Policy {
-    policy
+    streams(policy)
         // Disks.
         .any(&[libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_fdatasync, libc::SYS_fallocate])
         // Rate limits, vsock's and the metadata service's time limits.
         .any(&[libc::SYS_timerfd_settime])
 }
 
+/// Sockets that are connected: no address, and no descriptors beside the data.
+fn streams(policy: Policy) -> Policy {
+    policy
+        .if_all(libc::SYS_sendto, vec![is_null(4)])
+        .if_all(libc::SYS_recvfrom, vec![is_null(4)])
+        .any(&[libc::SYS_shutdown])
+}
+
 /// Unix sockets and waiting for them.
 fn sockets(policy: Policy) -> Policy {
     policy
         .any(&[libc::SYS_epoll_ctl, libc::SYS_epoll_wait, libc::SYS_epoll_pwait])
-        .any(&[libc::SYS_accept4, libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_recvmsg, libc::SYS_sendmsg])
-        .any(&[libc::SYS_shutdown, libc::SYS_getsockopt])
+        .any(&[libc::SYS_accept4, libc::SYS_getsockopt])
 }
 
 /// Conditions of tgkill(2): this process, that signal.
