@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::cgroup::Setting;
+use crate::cgroup::setting::Setting;
 use crate::limits::Limit;
 
 const AFTER_HELP: &str = "\

@@ -2,10 +2,33 @@
 //! System calls that nix does not wrap and that more than one probe makes.
 #![allow(unsafe_code)] // Each wrapper answers for what its call reads and writes.
 
+use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+
+/// The error of a probe that ptrace's rules stop before it reaches the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByPolicy(pub Errno);
+
+impl ByPolicy {
+    /// EPERM and EACCES are policy where a process, and not its memory, is asked for; anything else is an error.
+    pub fn or_error(errno: Errno) -> anyhow::Error {
+        match errno {
+            Errno::EPERM | Errno::EACCES => ByPolicy(errno).into(),
+            _ => errno.into(),
+        }
+    }
+}
+
+impl fmt::Display for ByPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refused by policy ({:?})", self.0)
+    }
+}
+
+impl std::error::Error for ByPolicy {}
 
 /// A descriptor of a process (pidfd_open(2)).
 ///

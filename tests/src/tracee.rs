@@ -17,8 +17,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::host::process::mappings;
-use crate::probes::ByPolicy;
-use crate::sys;
+use crate::sys::{self, ByPolicy};
 
 /// include/uapi/linux/ptrace.h; nix has no name for it.
 const PTRACE_O_SUSPEND_SECCOMP: i32 = 1 << 21;

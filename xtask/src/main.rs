@@ -4,6 +4,8 @@
 mod bench;
 mod bisect;
 mod ci;
+#[cfg(test)]
+mod circles;
 mod demo;
 mod guest;
 mod host;

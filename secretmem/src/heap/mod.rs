@@ -21,7 +21,8 @@ mod stats;
 pub use config::{Config, Fork};
 pub use error::{AllocError, Misuse};
 pub(crate) use error::{error_chain, say};
-pub use stats::{Stats, Totals};
+pub use pool::Totals;
+pub use stats::Stats;
 
 use class::{CANARY, MAX_ALIGN};
 use pool::Pool;

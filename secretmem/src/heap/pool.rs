@@ -8,7 +8,6 @@ use std::sync::{MutexGuard, PoisonError};
 use super::class::SIZES;
 use super::region::{PAGE, STRIDE, STRIDES};
 use super::slab::SLAB;
-use super::stats::Totals;
 use super::{AllocError, Heap};
 
 /// A free slot.
@@ -17,6 +16,22 @@ pub(super) struct Slot(pub(super) NonNull<u8>);
 
 // SAFETY: a free slot belongs to whoever holds this.
 unsafe impl Send for Slot {}
+
+/// What has happened since the start, without what other threads have yet to add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Allocations made.
+    pub allocations: u64,
+    /// Allocations freed.
+    pub frees: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, allocations: &mut u64, frees: &mut u64) {
+        self.allocations += std::mem::take(allocations);
+        self.frees += std::mem::take(frees);
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Pool {

@@ -1,25 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is allocated.
 
-use super::pool::Pool;
+use super::pool::{Pool, Totals};
 use super::region::Backing;
 use super::{Heap, cache};
-
-/// What has happened since the start, without what other threads have yet to add.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Allocations made.
-    pub allocations: u64,
-    /// Allocations freed.
-    pub frees: u64,
-}
-
-impl Totals {
-    pub(super) fn add(&mut self, allocations: &mut u64, frees: &mut u64) {
-        self.allocations += std::mem::take(allocations);
-        self.frees += std::mem::take(frees);
-    }
-}
 
 /// What is allocated at this moment; all zero before the first use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

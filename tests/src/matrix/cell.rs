@@ -23,9 +23,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::expectations::Expectation;
+use super::Moment;
+use super::expectations::{Expectation, Yama};
 use super::target::TargetKind;
-use super::{Moment, run::Yama};
 use crate::probes::{Class, MatrixProbe, Outcome};
 
 /// What a line of the program's output starts with; JSON follows.

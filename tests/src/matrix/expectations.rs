@@ -3,11 +3,19 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::run::Yama;
 use super::target::TargetKind;
 
 /// The table, as it is in the repository.
 const TABLE: &str = include_str!("../../matrix/expectations.txt");
+
+/// Yama's ptrace_scope (Documentation/admin-guide/LSM/Yama.rst).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Yama {
+    /// Classic rules: root may debug everything.
+    Open = 0,
+    /// Nobody may debug anything, until the host is booted again.
+    NoDebugger = 3,
+}
 
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,8 @@ mod run;
 mod target;
 
 pub use cell::Cell;
+pub use expectations::Yama;
 pub use moment::Moment;
-pub use run::{Plan, Yama, run, verdict};
+pub use run::{Plan, run, verdict};
 pub(crate) use target::Running;
 pub use target::TargetKind;

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::Moment;
 use super::cell::{Cell, LINE};
-use super::expectations::{self, Expectation};
+use super::expectations::{self, Expectation, Yama};
 use super::target::{Running, TargetKind};
 use crate::host::kernel_log::KernelLog;
 use crate::host::witness::Witness;
@@ -21,15 +21,6 @@ const PTRACE_SCOPE: &str = "/proc/sys/kernel/yama/ptrace_scope";
 /// How many pages may be missing where khugepaged makes a huge one (Documentation/admin-guide/mm/transhuge.rst): the
 /// targets lack some everywhere. `MADV_COLLAPSE` does not care.
 const MISSING_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none";
-
-/// Yama's ptrace_scope (Documentation/admin-guide/LSM/Yama.rst).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Yama {
-    /// Classic rules: root may debug everything.
-    Open = 0,
-    /// Nobody may debug anything, until the host is booted again.
-    NoDebugger = 3,
-}
 
 /// What of the matrix is run.
 #[derive(Clone, Debug)]

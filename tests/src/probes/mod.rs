@@ -26,7 +26,8 @@ mod process_vm;
 mod stolen_fd;
 mod subject;
 
-pub use outcome::{ByPolicy, Class, Outcome};
+pub use crate::sys::ByPolicy;
+pub use outcome::{Class, Outcome};
 pub use subject::Subject;
 
 /// Files smaller than this hold no guest RAM.

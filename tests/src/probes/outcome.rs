@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a probe of the matrix brings back.
 
-use std::fmt;
-
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Tally, Verdict};
+use crate::sys::ByPolicy;
 
 /// The class of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,28 +104,6 @@ impl From<&Tally> for Outcome {
         Outcome { class, errno, detail: tally.to_string() }
     }
 }
-
-/// The error of a probe that ptrace's rules stop before it reaches the memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByPolicy(pub Errno);
-
-impl ByPolicy {
-    /// EPERM and EACCES are policy where a process, and not its memory, is asked for; anything else is an error.
-    pub fn or_error(errno: Errno) -> anyhow::Error {
-        match errno {
-            Errno::EPERM | Errno::EACCES => ByPolicy(errno).into(),
-            _ => errno.into(),
-        }
-    }
-}
-
-impl fmt::Display for ByPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Refused by policy ({:?})", self.0)
-    }
-}
-
-impl std::error::Error for ByPolicy {}
 
 impl From<anyhow::Error> for Outcome {
     /// A probe that failed: by policy, or for a reason that makes it invalid.

@@ -11,7 +11,8 @@ use smoltcp::wire::{
     TcpPacket,
 };
 
-use super::stack::MAC;
+/// The service's address on the Ethernet, as Firecracker's.
+pub(super) const MAC: EthernetAddress = EthernetAddress([0x06, 0x01, 0x23, 0x45, 0x67, 0x01]);
 
 /// A TCP header without options, and the kinds of options (RFC 9293, 3.1).
 const FIXED_HEADER: usize = 20;

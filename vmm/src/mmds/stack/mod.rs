@@ -20,12 +20,10 @@ use smoltcp::wire::{
 
 use zeroize::Zeroizing;
 
-use super::admission::{self, Admitted};
+use super::admission::{self, Admitted, MAC};
 use super::http::{self, REQUEST_MAX};
 use super::{Metrics, Mmds, lock};
 
-/// The service's address on the Ethernet, as Firecracker's.
-pub(super) const MAC: EthernetAddress = EthernetAddress([0x06, 0x01, 0x23, 0x45, 0x67, 0x01]);
 /// The only port with something behind it.
 const PORT: u16 = 80;
 /// Connections at a time. When there are as many, the one that has kept the service waiting longest makes room.
