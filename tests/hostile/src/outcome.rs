@@ -69,7 +69,7 @@ impl Outcome {
     pub fn judge(&self, attack: &Attack) -> Result<()> {
         let messages = &self.messages;
         let Some(status) = self.status else { anyhow::bail!("SIGTERM does not end it: {messages}") };
-        ensure!(!messages.contains("panicked"), "It panicked: {messages}");
+        ensure!(!messages.contains("panicked at"), "It panicked: {messages}");
         ensure!(status.code() != Some(148), "A system call that its filters forbid: {messages}");
         let (code, signal) = (status.code(), status.signal());
         ensure!(code == Some(attack.end.code()), "Ended with code {code:?}, signal {signal:?}: {messages}");
