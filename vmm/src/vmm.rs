@@ -175,15 +175,14 @@ impl Vmm {
     /// The calling thread can then open `files` only.
     pub fn start(&mut self, sandbox: Sandbox, files: &Files) -> Result<(), Error> {
         self.expect(State::Configured, "started")?;
-        sandbox.confine_files(files)?;
+        // Before files are given up: it looks into /sys.
         self.own_core = sandbox.own_core();
+        sandbox.confine_files(files)?;
         for vcpu in std::mem::take(&mut self.vcpus) {
             self.threads.push(vcpu.spawn(sandbox)?);
         }
-        // And so does this thread, with another one: keys are in its registers.
-        if self.own_core {
-            sandbox.own_core();
-        }
+        // Keys are in this thread's registers.
+        sandbox.leave_core();
         self.populating = self.ram.populate_beside_guest(sandbox).map_err(kvm::Error::Thread)?;
         // After the threads, which would have inherited it.
         sandbox.confine(Thread::Main)?;

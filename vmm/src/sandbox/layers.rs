@@ -85,6 +85,13 @@ impl Sandbox {
         self.core && speculation::own_core()
     }
 
+    /// Has the calling thread share a core with none of those that it has started since [`Self::own_core`].
+    pub fn leave_core(self) {
+        if self.core {
+            speculation::leave_core();
+        }
+    }
+
     /// What a token says. `core`: what [`Self::own_core`] has said.
     pub fn layers(self, core: bool) -> Vec<Layer> {
         let all = [

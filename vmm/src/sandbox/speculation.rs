@@ -23,6 +23,14 @@ pub(super) fn own_core() -> bool {
     }
 }
 
+/// Has the calling thread leave that core to the threads that it has started. Without core scheduling there is nothing to
+/// leave.
+pub(super) fn leave_core() {
+    if let Err(err) = create_core_scheduling_cookie(gettid(), CoreSchedulingScope::Thread) {
+        log::debug!("the main thread has no core to leave: {err}");
+    }
+}
+
 /// Has the kernel keep branch predictions and the first cache of the calling thread from other processes, where the
 /// processor does not do so and the operator has left it to programs
 /// (Documentation/userspace-api/spec_ctrl.rst).

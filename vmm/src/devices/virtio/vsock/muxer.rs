@@ -234,7 +234,7 @@ impl Muxer {
         match ports {
             LISTENER => self.accept(),
             TIMER => self.expire(),
-            REQUESTS => self.connect_requests(),
+            REQUESTS => self.connect_next(),
             Ports { host: PORT_ANY, guest } => self.serve_client(guest),
             ports => {
                 if let Some(connection) = self.connections.get_mut(&ports) {
@@ -331,15 +331,17 @@ impl Muxer {
         let _ = self.requested.write(1);
     }
 
-    /// Makes the connections that the guest has asked for.
-    fn connect_requests(&mut self) {
+    /// Makes the next connection that the guest has asked for: one an event, so that a turn has an end.
+    fn connect_next(&mut self) {
         let _ = self.requested.read();
-        while let Some(request) = self.requests.pop_front() {
-            let ports = Ports { host: request.dst_port, guest: request.src_port };
-            match self.connections.contains_key(&ports) {
-                true => self.end(ports, &End::Broken),
-                false => self.connect(ports, &request),
-            }
+        let Some(request) = self.requests.pop_front() else { return };
+        if !self.requests.is_empty() {
+            self.call_main_thread();
+        }
+        let ports = Ports { host: request.dst_port, guest: request.src_port };
+        match self.connections.contains_key(&ports) {
+            true => self.end(ports, &End::Broken),
+            false => self.connect(ports, &request),
         }
     }
 

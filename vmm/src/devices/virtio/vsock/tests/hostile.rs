@@ -232,11 +232,19 @@ fn request_is_connected_by_the_main_thread_unless_taken_back() {
     guest.raw(header(op::REQUEST), &[]);
     assert_eq!(guest.ops(), [(op::RESPONSE, 0)]);
     listener.accept().unwrap();
+    // Of several each is an event of its own, so that the main thread's turn can end between them.
+    for port in 4000..4003 {
+        guest.raw(Header { src_port: port, ..header(op::REQUEST) }, &[]);
+    }
+    for turn in 0..3 {
+        guest.driver.transport.host_event();
+        assert_eq!((listener.accept().is_ok(), missing()), (true, true), "{turn}");
+    }
     // So many wait, and no more: the rest stays in the guest's queue.
     for port in 0..300 {
         guest.raw(Header { src_port: 5000 + port, ..header(op::REQUEST) }, &[]);
     }
-    assert_eq!(guest.driver.used(1).len(), 3 + 256);
+    assert_eq!(guest.driver.used(1).len(), 6 + 256);
 }
 
 prop_compose! {
